@@ -1,0 +1,1 @@
+"""The anyio and h11 server."""

@@ -1,0 +1,1 @@
+"""This machine: configuration files, engine processes, the engine host and its clients."""

@@ -1,0 +1,1 @@
+"""Gatewright: events in, commands out."""
