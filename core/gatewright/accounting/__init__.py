@@ -1,0 +1,1 @@
+"""What a request cost and how it went."""

@@ -1,0 +1,1 @@
+"""OpenAI shapes: read a request, write a reply, write an error."""

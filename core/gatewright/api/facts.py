@@ -1,0 +1,89 @@
+"""What the machines need to know of a request and of an upstream's answer; the texts themselves stay outside."""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+
+class ApiFormat(StrEnum):
+    """Family of an API path: decides how an answer's end, usage and errors look."""
+
+    CHAT = "chat"
+    """OpenAI chat completions."""
+    COMPLETION = "completion"
+    """OpenAI text completions."""
+    RESPONSES = "responses"
+    """OpenAI responses."""
+    MESSAGES = "messages"
+    """Anthropic messages."""
+    NATIVE = "native"
+    """llama-server's own `/completion` and `/infill`."""
+    OTHER = "other"
+    """Everything else: embeddings, rerank, tokenize, unknown paths."""
+
+
+@frozen(kw_only=True)
+class RequestFacts:
+    """A request as the Gateway sees it.
+
+    Attributes:
+        path: Path and query to send upstream.
+        format: API family.
+        model: Model named by the client; None where it named none.
+        stream: Whether events are wanted.
+        sized: Whether prompt and answer must fit the context; False for tokenize and the like.
+        prompt_bytes: UTF-8 bytes of all text that becomes prompt (messages, tools, schema).
+        messages: Number of messages.
+        media: Number of images and sounds, whose tokens no text length tells.
+        answer_tokens: Limit that the client named for the answer; None for the model's reserve.
+    """
+
+    path: str
+    format: ApiFormat
+    model: str | None = None
+    stream: bool = False
+    sized: bool = True
+    prompt_bytes: int = 0
+    messages: int = 0
+    media: int = 0
+    answer_tokens: int | None = None
+
+
+@frozen(kw_only=True)
+class Usage:
+    """Tokens as the upstream counted them.
+
+    Attributes:
+        prompt_tokens: Whole prompt, cached part included.
+        completion_tokens: Answer.
+        cached_tokens: Part of the prompt that came out of the KV cache.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@frozen(kw_only=True)
+class UpstreamError:
+    """What the body of an upstream's error says.
+
+    Attributes:
+        message: Its text, one line, shortened.
+        type: Its type, where there is one.
+        code: Its code, where there is one.
+        overflow: The prompt does not fit the context.
+        prompt_tokens: Exact size of the prompt, where an overflow error tells it.
+        context_tokens: Context of the engine, where an overflow error tells it.
+        loading: The engine says that it is still loading.
+        retry_after_s: From its headers.
+    """
+
+    message: str
+    type: str | None = None
+    code: str | None = None
+    overflow: bool = False
+    prompt_tokens: int | None = None
+    context_tokens: int | None = None
+    loading: bool = False
+    retry_after_s: float | None = None

@@ -1,0 +1,287 @@
+"""What the machines want done, in the imperative.
+
+A command that can fail carries a `command_id`; its completion, named in its docstring, echoes the id exactly once.
+"""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from gatewright.api.facts import Usage
+from gatewright.config import Tokenization
+from gatewright.engines.spec import EngineSpec
+from gatewright.errors import Problem
+from gatewright.ids import CommandId, EngineId, HolderId, RequestId
+from gatewright.leases import LeaseEngine, LeaseNews, ReleaseLease
+
+
+class Severity(StrEnum):
+    """Weight of a log line."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@frozen(kw_only=True)
+class Log:
+    """Write one line for the operator."""
+
+    severity: Severity
+    text: str
+
+
+# --- from the Gateway
+
+
+@frozen(kw_only=True)
+class CountTokens:
+    """Count a request's prompt exactly. Completed by `TokensCounted` or `TokenCountFailed`.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        request_id: Whose prompt.
+        base_url: Engine to ask; None to run `tokenization` instead.
+        tokenization: Program to run where no engine is to be asked.
+    """
+
+    command_id: CommandId
+    request_id: RequestId
+    base_url: str | None = None
+    tokenization: Tokenization | None = None
+
+
+@frozen(kw_only=True)
+class CallUpstream:
+    """Send the request and hold its answer back. Completed by `UpstreamAnswered` or `UpstreamFailed`.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        request_id: Which request.
+        base_url: Upstream, without the API path.
+        upstream_model: Model name to put into the body; None leaves the body untouched.
+        api_key_env: Environment variable with the credential to send.
+        connect_timeout_s: Until the connection stands.
+        first_byte_timeout_s: From then until the answer's first byte; None waits as long as the engine lives.
+    """
+
+    command_id: CommandId
+    request_id: RequestId
+    base_url: str
+    upstream_model: str | None = None
+    api_key_env: str | None = None
+    connect_timeout_s: float = 10.0
+    first_byte_timeout_s: float | None = None
+
+
+@frozen(kw_only=True)
+class BeginRelay:
+    """Pass the held answer on to the client, up to its end. Completed by `RelayEnded`.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        request_id: Which request.
+        headers: To be added to the answer's head.
+        stall_timeout_s: Longest silence of the upstream.
+    """
+
+    command_id: CommandId
+    request_id: RequestId
+    headers: tuple[tuple[str, str], ...]
+    stall_timeout_s: float
+
+
+@frozen(kw_only=True)
+class DiscardAnswer:
+    """Drop the held answer: another attempt follows."""
+
+    request_id: RequestId
+
+
+@frozen(kw_only=True)
+class CancelUpstream:
+    """Stop the call, count or relay under way for this request at once; its completion then says CANCELED."""
+
+    request_id: RequestId
+
+
+@frozen(kw_only=True)
+class BeginStream:
+    """Send 200 and the head of an event stream now, before there is an answer, to a client that waits long."""
+
+    request_id: RequestId
+    headers: tuple[tuple[str, str], ...]
+
+
+@frozen(kw_only=True)
+class SendComment:
+    """Send a comment into a stream that `BeginStream` began."""
+
+    request_id: RequestId
+    text: str
+
+
+@frozen(kw_only=True)
+class SendProblem:
+    """Answer with an error and end the request.
+
+    Attributes:
+        request_id: Which request.
+        problem: The error.
+        headers: To be added to the answer's head.
+    """
+
+    request_id: RequestId
+    problem: Problem
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@frozen(kw_only=True)
+class FailStream:
+    """End a stream that has begun with an error event, in the format of the request."""
+
+    request_id: RequestId
+    problem: Problem
+
+
+@frozen(kw_only=True)
+class CutConnection:
+    """Close the client's connection in the middle of an answer: there is no other way to say that it broke off."""
+
+    request_id: RequestId
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    ANSWERED = "answered"
+    UPSTREAM_ERROR = "upstream_error"
+    """The upstream answered with an error, which the client has as it came."""
+    FAILED = "failed"
+    BROKE_OFF = "broke_off"
+    """After the first byte."""
+    CANCELED = "canceled"
+    """The client went away."""
+
+
+@frozen(kw_only=True)
+class RecordRequest:
+    """A request has ended: its one terminal outcome.
+
+    Attributes:
+        request_id: Which.
+        outcome: How it ended.
+        path: API path.
+        model: Model that answered or would have, where one was found.
+        context_tokens: Variant that answered.
+        status: HTTP status that the client saw, 0 if it saw none.
+        attempts: Calls to upstreams.
+        wait_s: From arrival to the first lease.
+        first_byte_s: From arrival to the first byte of the answer.
+        total_s: From arrival to the end.
+        usage: Tokens.
+        finish_reason: As the upstream said.
+        problem: What went wrong.
+    """
+
+    request_id: RequestId
+    outcome: Outcome
+    path: str
+    model: str | None = None
+    context_tokens: int | None = None
+    status: int = 0
+    attempts: int = 0
+    wait_s: float = 0.0
+    first_byte_s: float | None = None
+    total_s: float = 0.0
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    problem: Problem | None = None
+
+
+GatewayCommand = (
+    LeaseEngine
+    | ReleaseLease
+    | CountTokens
+    | CallUpstream
+    | BeginRelay
+    | DiscardAnswer
+    | CancelUpstream
+    | BeginStream
+    | SendComment
+    | SendProblem
+    | FailStream
+    | CutConnection
+    | RecordRequest
+    | Log
+)
+
+# --- from the Fleet
+
+
+@frozen(kw_only=True)
+class TellHolder:
+    """Deliver news of a lease to the Gateway that asked for it."""
+
+    holder: HolderId
+    news: LeaseNews
+
+
+@frozen(kw_only=True)
+class SpawnEngine:
+    """Start a process. Completed by `EngineSpawned` or `EngineSpawnFailed`; its end is told by `EngineExited`.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        engine_id: Names the process from now on.
+        spec: What to run.
+    """
+
+    command_id: CommandId
+    engine_id: EngineId
+    spec: EngineSpec
+
+
+@frozen(kw_only=True)
+class ProbeEngine:
+    """Ask for an engine's health. Completed by `EngineProbed`.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        engine_id: Which.
+        base_url: Where.
+        timeout_s: For the whole probe.
+        ask_properties: Ask for slots and context too, once it is ready.
+    """
+
+    command_id: CommandId
+    engine_id: EngineId
+    base_url: str
+    timeout_s: float
+    ask_properties: bool = False
+
+
+class StopSignal(StrEnum):
+    """How to end a process."""
+
+    TERMINATE = "SIGTERM"
+    KILL = "SIGKILL"
+
+
+@frozen(kw_only=True)
+class SignalEngine:
+    """Send a signal to an engine's whole process group; one that has ended already is no failure."""
+
+    engine_id: EngineId
+    signal: StopSignal
+
+
+@frozen(kw_only=True)
+class ExitHost:
+    """Nothing is left to do: end the engine host."""
+
+    reason: str
+
+
+FleetCommand = TellHolder | SpawnEngine | ProbeEngine | SignalEngine | ExitHost | Log

@@ -1,0 +1,209 @@
+"""The configuration as frozen values: what `config_schema.read_config` makes of a Lua file.
+
+Every duration is in seconds (`_s`), every size in tokens or bytes as its name says.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from attrs import field, frozen
+
+from gatewright.engines.spec import EngineSpec, EngineTimeouts
+from gatewright.errors import ModelNotFound
+
+
+class EngineKind(StrEnum):
+    """Engine types; the values are those of the prototype's `presets.engines`."""
+
+    LLAMACPP = "llama.cpp"
+    LLAMACPP_SECONDARY = "llama.cpp.secondary"
+    OPENAI = "openai"
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """Least severity that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@frozen(kw_only=True)
+class TcpListener:
+    """A TCP address to listen on.
+
+    Attributes:
+        host: Numeric IPv4 or IPv6 address.
+        port: 1 to 65535, or 0 for a port that the system chooses.
+    """
+
+    host: str
+    port: int
+
+
+@frozen(kw_only=True)
+class UnixListener:
+    """A Unix socket to listen on; `path` is absolute."""
+
+    path: str
+
+
+Listener = TcpListener | UnixListener
+
+
+@frozen(kw_only=True)
+class Margin:
+    """Safety on top of an *estimated* prompt: the larger of a share of the prompt and a fixed number of tokens."""
+
+    ratio: float = 0.10
+    tokens: int = 512
+
+
+@frozen(kw_only=True)
+class Tokenization:
+    """A standalone tokenizer program, in the manner of `llama-tokenize --stdin --ids --log-disable -m MODEL`.
+
+    Attributes:
+        binary: Program to run.
+        args: Its arguments (`base_args` and `extra_args` of the file, in this order).
+        extra_tokens_per_message: Template tokens added for each message.
+        extra_tokens: Template tokens added once for a request.
+    """
+
+    binary: str
+    args: tuple[str, ...] = ()
+    extra_tokens_per_message: int = 0
+    extra_tokens: int = 0
+
+
+@frozen(kw_only=True)
+class ModelConfig:
+    """One model.
+
+    Attributes:
+        name: Name that clients use.
+        aliases: Other names that mean the same model.
+        engine: Engine type.
+        variants: Engines that can serve it, by ascending context, never empty.
+        answer_tokens: Reserve for the answer where a request names no limit.
+        margin: Safety on top of an estimated prompt.
+        max_oversize: A larger variant that is already loaded serves a request if its context is at most
+            this many times the smallest that fits; 1 always swaps down.
+        tokenization: Standalone tokenizer; None for none.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    engine: EngineKind = EngineKind.LLAMACPP
+    variants: tuple[EngineSpec, ...]
+    answer_tokens: int = 1024
+    margin: Margin = field(factory=Margin)
+    max_oversize: float = 16.0
+    tokenization: Tokenization | None = None
+
+    @property
+    def largest_context_tokens(self) -> int:
+        """Context of the largest variant."""
+        return self.variants[-1].context_tokens
+
+
+DEFAULT_PORT: Final = 8080
+
+
+@frozen(kw_only=True)
+class ServerConfig:
+    """Everything that is not about one model.
+
+    Attributes:
+        listen: Addresses and Unix sockets to listen on.
+        timeouts: Engine timeouts for models and variants that set none.
+        api_keys: Keys that clients may present; empty lets everyone in.
+        open: Permit listening beyond loopback without `api_keys`.
+        allowed_hosts: Host names accepted in `Host` besides loopback and the listen addresses; "*" accepts all.
+        max_head_bytes: Largest request line and headers.
+        max_body_bytes: Largest request body.
+        max_waiting: Requests that may wait for engines at a time.
+        max_connections: Client connections at a time.
+        max_wait_s: After this wait for a swap no new lease is granted ahead of the waiter.
+        queue_timeout_s: Longest wait for an engine altogether.
+        head_timeout_s: Time a client has to send a request's head.
+        body_timeout_s: Longest silence while a client sends a body.
+        keep_alive_timeout_s: Idle time after which a kept-alive connection is closed.
+        stall_timeout_s: Longest silence of an upstream once an answer has begun.
+        shutdown_timeout_s: Time that running requests get at shutdown.
+        state_dir: Directory of the engine host's lock, log and records; None for the user's default.
+        log_level: Least severity logged.
+        log_format: Shape of a log line.
+        default_model: Model for requests that name none; None means the only one configured.
+        dumps_dir: Directory into which requests and answers are written for debugging; None writes none.
+        clear_dumps_on_start: Empty `dumps_dir` at start.
+    """
+
+    listen: tuple[Listener, ...] = (TcpListener(host="127.0.0.1", port=DEFAULT_PORT),)
+    timeouts: EngineTimeouts = field(factory=EngineTimeouts)
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    open: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    max_head_bytes: int = 65_536
+    max_body_bytes: int = 67_108_864
+    max_waiting: int = 256
+    max_connections: int = 1024
+    max_wait_s: float = 30.0
+    queue_timeout_s: float = 900.0
+    head_timeout_s: float = 15.0
+    body_timeout_s: float = 60.0
+    keep_alive_timeout_s: float = 75.0
+    stall_timeout_s: float = 120.0
+    shutdown_timeout_s: float = 30.0
+    state_dir: str | None = None
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.TEXT
+    default_model: str | None = None
+    dumps_dir: str | None = None
+    clear_dumps_on_start: bool = False
+
+
+@frozen(kw_only=True)
+class Config:
+    """The whole configuration.
+
+    Attributes:
+        server: Server settings.
+        models: Models in the file's order; names and aliases are unique.
+    """
+
+    server: ServerConfig = field(factory=ServerConfig)
+    models: tuple[ModelConfig, ...]
+    _by_name: dict[str, ModelConfig] = field(init=False, repr=False, eq=False)
+
+    @_by_name.default
+    def _index(self) -> dict[str, ModelConfig]:
+        index = {alias: model for model in self.models for alias in model.aliases}
+        index.update({model.name: model for model in self.models})
+        return index
+
+    def find_model(self, name: str) -> ModelConfig:
+        """The model of that name or alias.
+
+        Raises:
+            ModelNotFound: No model has this name or alias.
+        """
+        model = self._by_name.get(name)
+        if model is None:
+            raise ModelNotFound(name)
+        return model
+
+    @property
+    def default_model(self) -> ModelConfig | None:
+        """The model of requests that name none, if there is such a model."""
+        if self.server.default_model is not None:
+            return self._by_name.get(self.server.default_model)
+        return self.models[0] if len(self.models) == 1 else None

@@ -1,0 +1,270 @@
+"""Everything that can go wrong, once: as an exception for Python callers and as a `Problem` for the wire.
+
+The machines never raise these; they carry the `Problem` in commands and events. Statuses, types and codes
+are OpenAI's, so that the official clients retry what helps and nothing else.
+"""
+
+from typing import ClassVar
+
+from attrs import evolve, field, frozen
+
+
+@frozen(kw_only=True)
+class Problem:
+    """One failure as a value, ready to be rendered by any transport.
+
+    Attributes:
+        kind: Name of the exception class that stands for it.
+        message: What happened and what to do about it, one line.
+        status: HTTP status.
+        type: OpenAI error type.
+        code: OpenAI error code.
+        param: Request field at fault.
+        retry_after_s: Seconds after which another try may help.
+        should_retry: Whether a client's own retry can help; None leaves it to the client's rules.
+        details: Further members of the error object, such as `n_prompt_tokens`.
+    """
+
+    kind: str
+    message: str
+    status: int
+    type: str
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+    should_retry: bool | None = None
+    details: dict[str, int | str] = field(factory=dict, hash=False)
+
+    def with_retry_after(self, retry_after_s: float) -> "Problem":
+        """The same failure, with the time after which a retry may help."""
+        return evolve(self, retry_after_s=retry_after_s)
+
+
+class GatewrightError(Exception):
+    """Base of every failure that Gatewright names.
+
+    Args:
+        message: What happened, one line.
+        param: Request field at fault.
+        retry_after_s: Seconds after which another try may help.
+        details: Further members of the error object.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+    should_retry: ClassVar[bool | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        details: dict[str, int | str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.problem = Problem(
+            kind=type(self).__name__,
+            message=message,
+            status=self.status,
+            type=self.type,
+            code=self.code,
+            param=param,
+            retry_after_s=retry_after_s,
+            should_retry=self.should_retry,
+            details=details or {},
+        )
+
+
+class InvalidRequest(GatewrightError, ValueError):
+    """The request cannot be understood, whoever would answer it."""
+
+    status = 400
+    type = "invalid_request_error"
+    should_retry = False
+
+
+class Unauthorized(GatewrightError):
+    """No API key, or a wrong one."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    should_retry = False
+
+
+class HostNotAllowed(GatewrightError):
+    """The `Host` header names a host that this server does not answer for (DNS rebinding)."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "host_not_allowed"
+    should_retry = False
+
+
+class RouteNotFound(GatewrightError):
+    """No such path."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    should_retry = False
+
+
+class MethodNotAllowed(GatewrightError):
+    """The path exists, with another method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    should_retry = False
+
+
+class BodyTooLarge(GatewrightError):
+    """The request body exceeds `server.max_body_bytes`."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+    should_retry = False
+
+
+class ModelNotFound(GatewrightError, ValueError):
+    """No model of that name or alias."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+    should_retry = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Model '{name}' not found in configuration", param="model")
+
+
+class ContextTooLarge(GatewrightError, ValueError):
+    """The request needs more context than the model's largest variant has.
+
+    Args:
+        need_tokens: Prompt, answer and margin together.
+        largest_tokens: Context of the largest variant.
+        prompt_tokens: The prompt alone, where it is known.
+    """
+
+    status = 400
+    type = "invalid_request_error"
+    code = "context_length_exceeded"
+    should_retry = False
+
+    def __init__(self, need_tokens: int, largest_tokens: int, prompt_tokens: int | None = None) -> None:
+        details: dict[str, int | str] = {"n_ctx": largest_tokens}
+        if prompt_tokens is not None:
+            details["n_prompt_tokens"] = prompt_tokens
+        super().__init__(
+            f"Request requires {need_tokens} tokens, but largest variant only supports {largest_tokens}",
+            param="messages",
+            details=details,
+        )
+
+
+class QueueFull(GatewrightError):
+    """`server.max_waiting` requests wait already."""
+
+    status = 429
+    type = "rate_limit_exceeded"
+    code = "rate_limit_exceeded"
+
+
+class QueueTimeout(GatewrightError):
+    """No engine became free within `server.queue_timeout`."""
+
+    status = 503
+    type = "server_error"
+    code = "queue_timeout"
+
+
+class EngineStartFailed(GatewrightError):
+    """The engine exited before it was ready, or could not be run at all."""
+
+    status = 503
+    type = "server_error"
+    code = "engine_start_failed"
+    should_retry = False
+
+
+class EngineStartTimeout(GatewrightError):
+    """The engine was not ready within its start-up timeout."""
+
+    status = 503
+    type = "server_error"
+    code = "engine_start_timeout"
+    should_retry = False
+
+
+class EngineCrashed(GatewrightError):
+    """The engine died, or hung and was killed, under a request."""
+
+    status = 502
+    type = "server_error"
+    code = "engine_crashed"
+
+
+class EngineStopped(GatewrightError):
+    """The engine was stopped by the operator, by force, under a request."""
+
+    status = 503
+    type = "server_error"
+    code = "engine_stopped"
+
+
+class UpstreamUnreachable(GatewrightError):
+    """No connection to the upstream, or it broke before its answer began."""
+
+    status = 502
+    type = "server_error"
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(GatewrightError):
+    """The upstream was silent for too long."""
+
+    status = 504
+    type = "server_error"
+    code = "upstream_timeout"
+
+
+class UpstreamBroke(GatewrightError):
+    """The answer broke off after its first byte."""
+
+    status = 502
+    type = "server_error"
+    code = "upstream_broke"
+
+
+class ShuttingDown(GatewrightError):
+    """The server takes no new requests, or cuts this one, because it stops."""
+
+    status = 503
+    type = "server_error"
+    code = "shutting_down"
+    should_retry = True
+
+
+class EngineHostLost(GatewrightError):
+    """The process that owns the engines went away."""
+
+    status = 503
+    type = "server_error"
+    code = "engine_host_lost"
+
+
+class ConfigError(GatewrightError, ValueError):
+    """The configuration is not valid.
+
+    Args:
+        problems: One line each: the field's path, its value and what is allowed. Never empty.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

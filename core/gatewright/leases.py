@@ -1,0 +1,112 @@
+"""The messages between a Gateway and the Fleet: all that passes where they live in two processes."""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from gatewright.engines.spec import EngineSpec
+from gatewright.errors import Problem
+from gatewright.ids import LeaseId
+
+
+class LeasePurpose(StrEnum):
+    """What a lease is for."""
+
+    ANSWER = "answer"
+    """A request that occupies one slot."""
+    COUNT = "count"
+    """A token count on an engine that is ready now: takes no slot, starts nothing, is answered at once."""
+
+
+@frozen(kw_only=True)
+class LeaseEngine:
+    """Ask for an engine; answered by exactly one `LeaseGranted` or `LeaseRefused`.
+
+    Attributes:
+        lease_id: The asker's id for it.
+        variants: Engines that would do, best first, all of one model, never empty.
+        purpose: Whether it takes a slot.
+        need_tokens: Context that the request needs, for display.
+        max_waiting: Refuse if so many leases wait already.
+        max_wait_s: Wait after which no lease is granted ahead of this one.
+        queue_timeout_s: Longest wait.
+    """
+
+    lease_id: LeaseId
+    variants: tuple[EngineSpec, ...]
+    purpose: LeasePurpose = LeasePurpose.ANSWER
+    need_tokens: int = 0
+    max_waiting: int = 256
+    max_wait_s: float = 30.0
+    queue_timeout_s: float = 900.0
+
+
+@frozen(kw_only=True)
+class ReleaseLease:
+    """Give a lease back, or give up waiting for it. Sent exactly once for each `LeaseEngine` not refused or lost.
+
+    Attributes:
+        lease_id: Which.
+        suspect: The engine broke the connection: probe it before anyone else gets it.
+    """
+
+    lease_id: LeaseId
+    suspect: bool = False
+
+
+LeaseRequest = LeaseEngine | ReleaseLease
+"""What a Gateway says to the Fleet."""
+
+
+@frozen(kw_only=True)
+class LeaseGranted:
+    """The engine is ready and a slot of it is the holder's until `ReleaseLease`.
+
+    Attributes:
+        lease_id: Which.
+        context_tokens: Context of the granted variant, which names it among those asked for.
+        base_url: Where to reach it, without the API path.
+    """
+
+    lease_id: LeaseId
+    context_tokens: int
+    base_url: str
+
+
+@frozen(kw_only=True)
+class LeaseRefused:
+    """There will be no engine for this lease."""
+
+    lease_id: LeaseId
+    problem: Problem
+
+
+@frozen(kw_only=True)
+class LeaseLost:
+    """A granted lease is over because its engine is gone; it needs no release."""
+
+    lease_id: LeaseId
+    problem: Problem
+
+
+@frozen(kw_only=True)
+class LeaseProgress:
+    """How the wait for a lease stands.
+
+    Attributes:
+        lease_id: Which.
+        position: 1 for the next in line.
+        engine: Label of the engine that is waited for, such as `qwen3@8192`.
+        phase: What that engine is doing, in one or two words.
+        expected_s: Seconds that its last start took; None if it never started.
+    """
+
+    lease_id: LeaseId
+    position: int
+    engine: str
+    phase: str
+    expected_s: float | None = None
+
+
+LeaseNews = LeaseGranted | LeaseRefused | LeaseLost | LeaseProgress
+"""What the Fleet says to a Gateway."""
