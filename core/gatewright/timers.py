@@ -4,8 +4,8 @@ from typing import Protocol, TypeVar
 
 from attrs import frozen
 
-EventT = TypeVar("EventT", contravariant=True)
-CommandT = TypeVar("CommandT", covariant=True)
+EventT_contra = TypeVar("EventT_contra", contravariant=True)
+CommandT = TypeVar("CommandT")
 
 
 @frozen
@@ -30,14 +30,14 @@ def earliest(first: Deadline | None, second: Deadline | None) -> Deadline | None
     return second
 
 
-class Machine(Protocol[EventT, CommandT]):
+class Machine(Protocol[EventT_contra, CommandT]):
     """What every state machine of the core is to its driver.
 
     The driver calls `handle` for each event, one at a time, carries out all returned commands, and sends
     `Woke` when the time of `wake_at` has come. Early and repeated wake-ups are harmless.
     """
 
-    def handle(self, event: EventT, now: float) -> list[CommandT]:  # type: ignore[misc]  # list is invariant
+    def handle(self, event: EventT_contra, now: float) -> list[CommandT]:
         """Take in one fact and say what to do about it.
 
         Args:
