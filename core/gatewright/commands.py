@@ -200,6 +200,11 @@ class RecordRequest:
     problem: Problem | None = None
 
 
+@frozen(kw_only=True)
+class Drained:
+    """A shutdown was asked for, and the last request has ended."""
+
+
 GatewayCommand = (
     LeaseEngine
     | ReleaseLease
@@ -214,6 +219,7 @@ GatewayCommand = (
     | FailStream
     | CutConnection
     | RecordRequest
+    | Drained
     | Log
 )
 

@@ -183,6 +183,14 @@ class QueueTimeout(GatewrightError):
     code = "queue_timeout"
 
 
+class EngineNotReady(GatewrightError):
+    """No engine of the model is ready now; none was started for this."""
+
+    status = 503
+    type = "server_error"
+    code = "engine_not_ready"
+
+
 class EngineStartFailed(GatewrightError):
     """The engine exited before it was ready, or could not be run at all."""
 
@@ -239,6 +247,31 @@ class UpstreamBroke(GatewrightError):
     status = 502
     type = "server_error"
     code = "upstream_broke"
+
+
+class UpstreamRefused(GatewrightError):
+    """The upstream answered with an error, and it can no longer be passed on as it came.
+
+    Args:
+        message: The upstream's words.
+        upstream_status: Its HTTP status.
+        upstream_type: Its error type, where it named one.
+        upstream_code: Its error code, where it named one.
+    """
+
+    status = 502
+    type = "server_error"
+
+    def __init__(
+        self, message: str, upstream_status: int, upstream_type: str | None, upstream_code: str | None
+    ) -> None:
+        super().__init__(message)
+        self.problem = evolve(
+            self.problem,
+            status=upstream_status,
+            type=upstream_type or self.type,
+            code=upstream_code,
+        )
 
 
 class ShuttingDown(GatewrightError):

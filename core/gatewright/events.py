@@ -264,13 +264,15 @@ class EngineProbed:
 
 @frozen(kw_only=True)
 class StopAsked:
-    """An operator wants engines stopped: at once, whoever uses them.
+    """An operator wants engines stopped; the next request for one starts it again.
 
     Attributes:
         model: Engines of this model; None for all.
+        force: At once, whoever uses or awaits them; otherwise once nobody does.
     """
 
     model: str | None = None
+    force: bool = False
 
 
 @frozen(kw_only=True)
@@ -279,7 +281,7 @@ class SpecsReplaced:
 
     Attributes:
         old: Engines that it named before.
-        new: Engines that it names now; what is in `old` only is stopped once its leases are back.
+        new: Engines that it names now; what is in `old` only is stopped once nobody holds it.
     """
 
     old: tuple[EngineSpec, ...]

@@ -33,6 +33,7 @@ class RequestFacts:
         stream: Whether events are wanted.
         sized: Whether prompt and answer must fit the context; False for tokenize and the like.
         prompt_bytes: UTF-8 bytes of all text that becomes prompt (messages, tools, schema).
+        prompt_tokens_given: Tokens that the client sent as token ids.
         messages: Number of messages.
         media: Number of images and sounds, whose tokens no text length tells.
         answer_tokens: Limit that the client named for the answer; None for the model's reserve.
@@ -44,6 +45,7 @@ class RequestFacts:
     stream: bool = False
     sized: bool = True
     prompt_bytes: int = 0
+    prompt_tokens_given: int = 0
     messages: int = 0
     media: int = 0
     answer_tokens: int | None = None
