@@ -1,0 +1,212 @@
+"""One client's connection: its requests, one after the other."""
+
+import asyncio
+import logging
+from typing import Final, assert_never
+
+from attrs import evolve
+
+from gatewright.api.access import check_access
+from gatewright.api.facts import ApiFormat
+from gatewright.api.request import read_request
+from gatewright.api.routes import Route, match_route
+from gatewright.errors import InvalidRequest, ModelNotFound, Problem
+from gatewright.ids import RequestId
+from gatewright.wire.fields import encode_headers
+from gatewright.wire.server import (
+    BadRequest,
+    BodyChunk,
+    ConnectionClosed,
+    NeedData,
+    Paused,
+    RequestEnd,
+    RequestHead,
+    ServerConnection,
+)
+from gatewright_asyncio.answer import Answer
+from gatewright_asyncio.exchange import ClientRequest, Exchange
+from gatewright_asyncio.local import JSON, local_document
+from gatewright_asyncio.service import Service
+from gatewright_asyncio.streams import Stream, StreamLost, StreamTimeout
+
+logger: Final = logging.getLogger("gatewright.server")
+
+LINGER_S: Final = 1.0
+"""How long a refused client may go on sending, so that it gets to read the refusal before the reset."""
+
+
+class ClientConnection:
+    """One client's connection.
+
+    Args:
+        service: What all connections share.
+        stream: The socket.
+        over_unix_socket: The socket is a Unix one, so that `Host` says nothing.
+    """
+
+    def __init__(self, service: Service, stream: Stream, *, over_unix_socket: bool) -> None:
+        server = service.config.server
+        self._service = service
+        self._stream = stream
+        self._over_unix_socket = over_unix_socket
+        self._wire = ServerConnection(
+            max_head_bytes=server.max_head_bytes, max_body_bytes=server.max_body_bytes
+        )
+        self._busy = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is between two requests."""
+        return not self._busy
+
+    def close(self) -> None:
+        """Close it; what was written is still sent."""
+        self._stream.close()
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        self._stream.abort()
+
+    async def run(self) -> None:
+        """Serve requests until either side has enough."""
+        try:
+            while await self._serve_one():
+                self._wire.start_next_cycle()
+        except (StreamLost, StreamTimeout):
+            pass
+        except Exception:
+            logger.exception("a connection failed: a defect of this program")
+        finally:
+            self._stream.close()
+
+    async def _serve_one(self) -> bool:
+        """Serve one request; whether another may follow."""
+        head = await self._read_head()
+        if head is None:
+            return False
+        self._busy = True
+        answer = Answer(self._wire, self._stream)
+        request_id = self._service.new_request_id()
+        if isinstance(head, BadRequest):
+            await self._refuse(answer, request_id, head.problem)
+            return False
+        await self._answer(answer, request_id, head)
+        await self._stream.drain(self._service.config.server.stall_timeout_s)
+        self._busy = False
+        return not self._wire.must_close and not self._service.closing and self._stream.is_open
+
+    async def _refuse(
+        self, answer: Answer, request_id: RequestId, problem: Problem, *, format_: ApiFormat = ApiFormat.OTHER
+    ) -> None:
+        answer.problem(problem, format_, (("x-request-id", request_id),))
+        if not self._wire.must_close:
+            return
+        # Closing with unread input would reset the connection, and the client might never see the answer.
+        self._stream.write_eof()
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while await self._stream.read():
+                    pass
+        except TimeoutError:
+            pass
+
+    async def _read_head(self) -> RequestHead | BadRequest | None:
+        server = self._service.config.server
+        loop = asyncio.get_running_loop()
+        began_at: float | None = None
+        while True:
+            match self._wire.next_event():
+                case NeedData():
+                    if self._wire.is_idle:
+                        timeout_s = server.keep_alive_timeout_s
+                    else:
+                        began_at = loop.time() if began_at is None else began_at
+                        timeout_s = began_at + server.head_timeout_s - loop.time()
+                    try:
+                        self._wire.receive(await self._stream.read(max(0.0, timeout_s)))
+                    except StreamTimeout:
+                        return (
+                            None
+                            if self._wire.is_idle
+                            else BadRequest(_timed_out("head", server.head_timeout_s))
+                        )
+                case RequestHead() as head:
+                    return head
+                case BadRequest() as bad:
+                    return bad
+                case ConnectionClosed():
+                    return None
+                case BodyChunk() | RequestEnd() | Paused():
+                    raise AssertionError("a request begins with its head")
+                case _ as unreachable:
+                    assert_never(unreachable)
+
+    async def _read_body(self) -> bytes | Problem:
+        timeout_s = self._service.config.server.body_timeout_s
+        self._stream.write(self._wire.continue_100())
+        chunks: list[bytes] = []
+        while True:
+            match self._wire.next_event():
+                case NeedData():
+                    try:
+                        self._wire.receive(await self._stream.read(timeout_s))
+                    except StreamTimeout:
+                        return _timed_out("body", timeout_s)
+                case BodyChunk(data=data):
+                    chunks.append(data)
+                case RequestEnd():
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                case BadRequest(problem=problem):
+                    return problem
+                case ConnectionClosed():
+                    raise StreamLost("the client closed the connection in the middle of its request")
+                case RequestHead() | Paused():
+                    raise AssertionError("a body follows a head")
+                case _ as unreachable:
+                    assert_never(unreachable)
+
+    async def _answer(self, answer: Answer, request_id: RequestId, head: RequestHead) -> None:
+        service = self._service
+        refused = check_access(
+            head.method,
+            head.target,
+            head.headers,
+            service.config.server,
+            local_hosts=service.local_hosts,
+            over_unix_socket=self._over_unix_socket,
+        )
+        route = refused if refused is not None else match_route(head.method, head.target)
+        if isinstance(route, Problem):
+            await self._refuse(answer, request_id, route)
+            return
+        body = await self._read_body()
+        if isinstance(body, Problem):
+            await self._refuse(answer, request_id, body, format_=route.format)
+        elif route.is_local:
+            self._answer_locally(answer, request_id, route)
+        else:
+            await self._answer_by_engine(answer, request_id, head, route, body)
+
+    def _answer_locally(self, answer: Answer, request_id: RequestId, route: Route) -> None:
+        try:
+            document = local_document(route, self._service)
+        except ModelNotFound as error:
+            answer.problem(error.problem, route.format, (("x-request-id", request_id),))
+            return
+        answer.whole(200, JSON + encode_headers((("x-request-id", request_id),)), document)
+
+    async def _answer_by_engine(
+        self, answer: Answer, request_id: RequestId, head: RequestHead, route: Route, body: bytes
+    ) -> None:
+        try:
+            facts = read_request(route, head.get("content-type"), body)
+        except InvalidRequest as error:
+            answer.problem(error.problem, route.format, (("x-request-id", request_id),))
+            return
+        request = ClientRequest(request_id, head, facts, body)
+        await Exchange(self._service.driver, self._service.pool, answer, request).run()
+
+
+def _timed_out(what: str, timeout_s: float) -> Problem:
+    text = f"the request's {what} did not arrive within {timeout_s:g} s"
+    return evolve(InvalidRequest(text).problem, status=408, code="request_timeout")

@@ -1,0 +1,214 @@
+"""The server: its life from the first listener to the last engine."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.abc
+
+from gatewright.config import Config
+from gatewright.engines.spec import EngineSpec
+from gatewright.errors import ConfigError
+from gatewright.events import ConfigReplaced, ShutdownRequested
+from gatewright.gateway import Gateway
+from gatewright_asyncio.connection import ClientConnection
+from gatewright_asyncio.driver import Driver
+from gatewright_asyncio.listeners import CannotListen, Listeners
+from gatewright_asyncio.service import Service
+from gatewright_asyncio.streams import Stream
+from gatewright_host.host_client import FleetMembership
+from gatewright_host.log_setup import set_up_logging
+from gatewright_host.state_dir import StateDir
+
+logger: Final = logging.getLogger("gatewright.server")
+
+CUT_S: Final = 5.0
+"""How long cut requests may take to come to their end."""
+
+TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+    b"connection: close\r\ncontent-length: 115\r\n\r\n"
+    b'{"error":{"message":"too many connections (server.max_connections)","type":"server_error","param":null,"code":null}}'
+)
+
+LoadConfig = Callable[[], Config]
+
+
+class Server:
+    """One `gw-server`.
+
+    Args:
+        config: First configuration.
+        reload: Reads the configuration again; None where it did not come from a file.
+        on_listening: Called with the URLs once requests are taken.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reload: LoadConfig | None = None,
+        on_listening: Callable[[tuple[str, ...]], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._reload = reload
+        self._on_listening = on_listening
+        self._connections: set[ClientConnection] = set()
+        self._stopping = asyncio.Event()
+        self._cutting = asyncio.Event()
+        self._driver = Driver(Gateway(config))
+        self._service = Service(config, self._driver, int(time.time()))
+
+    async def run(self) -> None:
+        """Serve until a signal ends it.
+
+        Raises:
+            CannotListen: An address cannot be listened on.
+        """
+        state = StateDir(Path(self._config.server.state_dir) if self._config.server.state_dir else None)
+        async with (
+            anyio.create_task_group() as tasks,
+            FleetMembership(state, self._driver.deliver) as fleet,
+        ):
+            self._fleet = fleet
+            self._driver.link = fleet
+            self._tasks = tasks
+            self._listeners = Listeners(
+                lambda stream: self._accept(stream, over_unix_socket=False),
+                lambda stream: self._accept(stream, over_unix_socket=True),
+            )
+            with self._signals():
+                try:
+                    await self._listeners.change(self._config.server.listen)
+                    self._service.local_hosts = self._listeners.hosts
+                    if self._on_listening is not None:
+                        self._on_listening(self._listeners.urls)
+                    await self._stopping.wait()
+                    await self._drain()
+                finally:
+                    self._listeners.close()
+                    for connection in list(self._connections):
+                        connection.abort()
+                    self._service.pool.close()
+                    self._driver.close()
+                    with anyio.CancelScope(shield=True):
+                        await self._stop_engines()
+
+    # --- signals
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGHUP: self._start_reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Begin to stop; called again, cut what still runs."""
+        if self._stopping.is_set():
+            self._cutting.set()
+        else:
+            self._stopping.set()
+
+    def _start_reload(self) -> None:
+        if not self._stopping.is_set():
+            self._tasks.start_soon(self._reload_config)
+
+    async def _reload_config(self) -> None:
+        if self._reload is None:
+            logger.warning("there is no configuration file to read again")
+            return
+        try:
+            config = await anyio.to_thread.run_sync(self._reload)
+            await self._listeners.change(config.server.listen)
+        except ConfigError as error:
+            for problem in error.problems:
+                logger.error("configuration not replaced: %s", problem)  # noqa: TRY400  # the text says it all
+            return
+        except CannotListen as error:
+            logger.error("configuration not replaced: %s", error)  # noqa: TRY400  # the text says it all
+            return
+        old, self._config, self._service.config = self._config, config, config
+        self._service.local_hosts = self._listeners.hosts
+        set_up_logging(config.server.log_level, config.server.log_format)
+        self._driver.submit(ConfigReplaced(config=config))
+        self._fleet.replace_specs(_specs(old), _specs(config))
+        logger.info("configuration replaced: %d models", len(config.models))
+
+    # --- connections
+
+    def _accept(self, stream: Stream, *, over_unix_socket: bool) -> None:
+        if len(self._connections) >= self._config.server.max_connections:
+            stream.write(TOO_MANY)
+            stream.close()
+            return
+        connection = ClientConnection(self._service, stream, over_unix_socket=over_unix_socket)
+        self._connections.add(connection)
+        self._tasks.start_soon(self._serve, connection)
+
+    async def _serve(self, connection: ClientConnection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    # --- the end
+
+    async def _drain(self) -> None:
+        """Let requests finish, then cut them."""
+        self._listeners.close()
+        self._service.closing = True
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.close()
+        self._driver.submit(ShutdownRequested())
+        if self._driver.active:
+            logger.info("stopping: %d requests may finish; a second signal cuts them", self._driver.active)
+        with anyio.move_on_after(self._config.server.shutdown_timeout_s):
+            await _first_of(self._driver.drained.wait, self._cutting.wait)
+        if not self._driver.drained.is_set():
+            logger.warning("cutting %d requests", self._driver.active)
+            self._driver.submit(ShutdownRequested(force=True))
+            with anyio.move_on_after(CUT_S):
+                await self._driver.drained.wait()
+
+    async def _stop_engines(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._kill_engines_when_cut)
+            await self._fleet.shutdown(force=False)
+            group.cancel_scope.cancel()
+
+    async def _kill_engines_when_cut(self) -> None:
+        await self._cutting.wait()
+        await self._fleet.shutdown(force=True)
+
+
+async def _first_of(*conditions: Callable[[], Awaitable[object]]) -> None:
+    """Wait until one of them is true."""
+    async with anyio.create_task_group() as group:
+
+        async def wait(condition: Callable[[], Awaitable[object]]) -> None:
+            await condition()
+            group.cancel_scope.cancel()
+
+        for condition in conditions:
+            group.start_soon(wait, condition)
+
+
+def _specs(config: Config) -> tuple[EngineSpec, ...]:
+    return tuple(spec for model in config.models for spec in model.variants)

@@ -1,0 +1,130 @@
+"""Connections to upstreams, kept alive between requests."""
+
+import ssl
+from typing import Final
+from urllib.parse import urlsplit
+
+from attrs import define, frozen
+
+from gatewright.wire.client import ClientExchange
+from gatewright_asyncio.streams import Stream, connect
+
+IDLE_PER_UPSTREAM: Final = 64
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@frozen
+class Address:
+    """An upstream's base URL, taken apart.
+
+    Attributes:
+        host: Name or address to connect to.
+        port: Port to connect to.
+        tls: Whether to encrypt.
+        authority: `Host` header.
+        prefix: Path before the API path, without a slash at its end.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    authority: str
+    prefix: str
+
+
+def parse_address(base_url: str) -> Address:
+    """Take a base URL apart; the configuration has checked it."""
+    parts = urlsplit(base_url)
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return Address(parts.hostname or "", port, parts.scheme == "https", parts.netloc, parts.path.rstrip("/"))
+
+
+@define(eq=False)
+class Connection:
+    """A connection to an upstream.
+
+    Attributes:
+        address: Where to.
+        stream: The socket.
+        exchange: The protocol on it.
+        used: Whether it has carried an exchange before.
+    """
+
+    address: Address
+    stream: Stream
+    exchange: ClientExchange
+    used: bool = False
+
+
+class UpstreamPool:
+    """Idle connections by upstream."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, Address] = {}
+        self._idle: dict[Address, list[Connection]] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    def address_of(self, base_url: str) -> Address:
+        """The parts of a base URL, from memory where it was seen before."""
+        address = self._addresses.get(base_url)
+        if address is None:
+            if len(self._addresses) > 1024:  # noqa: PLR2004  # each start of an engine may choose a new port
+                self._addresses.clear()
+            address = self._addresses[base_url] = parse_address(base_url)
+        return address
+
+    def take_idle(self, address: Address) -> Connection | None:
+        """A kept connection that is still open, the one used last first."""
+        idle = self._idle.get(address)
+        while idle:
+            connection = idle.pop()
+            connection.stream.on_lost = None
+            if connection.stream.is_open:
+                return connection
+            connection.stream.abort()
+        return None
+
+    async def open(self, address: Address, timeout_s: float) -> Connection:
+        """A new connection.
+
+        Raises:
+            StreamTimeout: It does not stand in time.
+            OSError: There is nobody, or no such name.
+        """
+        if address.tls and self._tls is None:
+            self._tls = ssl.create_default_context()
+        tls = self._tls if address.tls else None
+        return Connection(
+            address, await connect(address.host, address.port, tls=tls, timeout_s=timeout_s), ClientExchange()
+        )
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for later if it can be used again, else close it."""
+        idle = self._idle.setdefault(connection.address, [])
+        if (
+            not connection.exchange.reusable
+            or not connection.stream.is_open
+            or len(idle) >= IDLE_PER_UPSTREAM
+        ):
+            connection.stream.abort()
+            return
+        connection.exchange.next_cycle()
+        connection.used = True
+        connection.stream.on_lost = lambda: self._forget(connection)
+        idle.append(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        idle = self._idle.get(connection.address, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(connection.address, None)
+        connection.stream.abort()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.stream.on_lost = None
+                connection.stream.abort()
+        self._idle.clear()
