@@ -120,17 +120,17 @@ class _Url:
 
     def read(self, value: object, place: Place) -> str | None:
         text = usable_text(value)
-        if text is not None and "@" in text:
-            place.report(f'a URL without user name and password is expected, such as "{self.example}"')
+        if text is not None and any(mark in text for mark in "@?#"):  # may hold a password or key
+            place.report(f'expected a URL without user name, query and fragment, such as "{self.example}"')
             return None
         parts = None if text is None else _split_url(text)
         if text is None or parts is None:
             place.refuse(value, self.expected)
             return None
-        if parts.query or parts.fragment or parts.path.endswith("/completions"):
+        if parts.path.endswith("/completions"):
             place.refuse(value, f"{self.expected}; the API's path is added to it")
             return None
-        return re.sub(r"(/v1)?/*$", "", text.rstrip("/"))
+        return text.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _split_url(text: str) -> SplitResult | None:
@@ -139,11 +139,12 @@ def _split_url(text: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(text.replace(PORT_PLACEHOLDER, str(_PLACEHOLDER_PORT)))
-        has_placeholder_elsewhere = PORT_PLACEHOLDER in text and parts.port != _PLACEHOLDER_PORT
+        port = parts.port
     except ValueError:
         return None
-    is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not has_placeholder_elsewhere
-    return parts if is_usable else None
+    if PORT_PLACEHOLDER in text and port != _PLACEHOLDER_PORT:
+        return None  # it stands somewhere else
+    return parts if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 _LOCAL_URL: Final = _Url("http://127.0.0.1:8081")

@@ -53,7 +53,9 @@ class _Address:
         if address is None:
             place.refuse(value, self.expected + " (host names are not looked up)")
         elif address.version != self.version:
-            place.report(f"{show(value)} is an IPv{address.version} address and belongs into listen_v{address.version}")
+            place.report(
+                f"{show(value)} is an IPv{address.version} address and belongs into listen_v{address.version}"
+            )
         elif not _is_port(port):
             place.refuse(value, f"a port from 0 to {_LARGEST_PORT} (0: the system chooses)")
         else:

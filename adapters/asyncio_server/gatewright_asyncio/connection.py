@@ -143,7 +143,8 @@ class ClientConnection:
 
     async def _read_body(self) -> bytes | Problem:
         timeout_s = self._service.config.server.body_timeout_s
-        self._stream.write(self._wire.continue_100())
+        if go_on := self._wire.continue_100():
+            self._stream.write(go_on)
         chunks: list[bytes] = []
         while True:
             match self._wire.next_event():

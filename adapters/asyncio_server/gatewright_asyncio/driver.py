@@ -7,6 +7,7 @@ never entered from an effect, and all commands of one event are out before the n
 import asyncio
 import logging
 from collections import deque
+from time import monotonic
 from typing import Protocol, assert_never
 
 from gatewright.commands import (
@@ -85,6 +86,7 @@ class Driver:
         self._events: deque[GatewayEvent] = deque()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self.drained = asyncio.Event()
 
     @property
@@ -108,7 +110,7 @@ class Driver:
         self._busy = True
         try:
             while self._events:
-                for command in self._gateway.handle(self._events.popleft(), self._loop.time()):
+                for command in self._gateway.handle(self._events.popleft(), monotonic()):
                     self._carry_out(command)
         finally:
             self._busy = False
@@ -142,14 +144,15 @@ class Driver:
                 assert_never(unreachable)
 
     def _set_timer(self) -> None:
+        """See that `Woke` comes in time. One that comes early does no harm, so only an earlier deadline re-arms."""
         deadline = self._gateway.wake_at
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline.at):
+            return
         if self._timer is not None:
-            if deadline is not None and self._timer.when() == deadline.at and not self._timer.cancelled():
-                return
             self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline.at, self._wake)
+        self._timer_at = deadline.at
+        # A distance, since the event loop has a clock of its own.
+        self._timer = self._loop.call_later(max(0.0, deadline.at - monotonic()), self._wake)
 
     def _wake(self) -> None:
         self._timer = None

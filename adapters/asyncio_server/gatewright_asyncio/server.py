@@ -6,7 +6,6 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import anyio
@@ -22,7 +21,7 @@ from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.listeners import CannotListen, Listeners
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream
-from gatewright_host.host_client import FleetMembership
+from gatewright_host.membership import FleetMembership
 from gatewright_host.log_setup import set_up_logging
 from gatewright_host.state_dir import StateDir
 
@@ -71,7 +70,7 @@ class Server:
         Raises:
             CannotListen: An address cannot be listened on.
         """
-        state = StateDir(Path(self._config.server.state_dir) if self._config.server.state_dir else None)
+        state = StateDir.at(self._config.server.state_dir)
         async with (
             anyio.create_task_group() as tasks,
             FleetMembership(state, self._driver.deliver) as fleet,

@@ -8,7 +8,7 @@ ahead by a bounded amount instead, and calls `on_lost` as soon as the peer close
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 READ_AHEAD_BYTES: Final = 262_144
 WRITE_AHEAD_BYTES: Final = 65_536
@@ -51,8 +51,8 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not checked at run time: uvloop's transports are none of asyncio's classes.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
         if self._on_connected is not None:
             self._on_connected(self)

@@ -33,6 +33,7 @@ class RequestFacts:
         stream: Whether events are wanted.
         sized: Whether prompt and answer must fit the context; False for tokenize and the like.
         prompt_bytes: UTF-8 bytes of all text that becomes prompt (messages, tools, schema).
+        prompt_tokens_given: Tokens that the client sent as numbers, on top of `prompt_bytes`.
         prompt_tokens_given: Tokens that the client sent as token ids.
         messages: Number of messages.
         media: Number of images and sounds, whose tokens no text length tells.

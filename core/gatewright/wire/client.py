@@ -74,9 +74,9 @@ _HOST: Final = re.compile(r"[\x21-\x7e]+")
 _METHOD: Final = re.compile(r"[A-Z]+")
 _WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
 
-# Lets h11 expect an answer. Only its method counts, and that only for HEAD.
+_FIRST_DIGIT: Final = len(b"HTTP/1.1 ")
+# h11 takes an answer's head without having seen the request, but an informational one (1xx) only after it.
 _SENT: Final = h11.Request(method="POST", target="/", headers=[("host", "upstream")])
-_SENT_HEAD: Final = h11.Request(method="HEAD", target="/", headers=[("host", "upstream")])
 
 
 class _State(Enum):
@@ -99,7 +99,7 @@ class ClientExchange:
         self._state = _State.IDLE
         self._parser: h11.Connection | None = None
         self._body: Body = LengthBody(0)
-        self._pending = b""  # content that waits for `next_event`
+        self._pending = b""  # waits for `next_event`: the first bytes of the head, later content
         self._received = False
         self._eof = False
         self._keep_alive = True
@@ -170,13 +170,14 @@ class ClientExchange:
             elif self._state is _State.HEAD:
                 self._received = True
                 if self._parser is None:
-                    self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-                    self._parser.send(_SENT_HEAD if self._is_head_request else _SENT)
-                self._parser.receive_data(data)
+                    self._pending += data
+                else:
+                    self._parser.receive_data(data)
             else:
                 self._break("the upstream sent what nobody had asked for")
         except FramingError as error:
-            self._break(f"the upstream's answer {error}")
+            self._pending += error.content
+            self._break(f"the upstream's answer is broken: {error}")
 
     def next_event(self) -> ClientEvent:
         """What the bytes received so far mean."""
@@ -199,24 +200,28 @@ class ClientExchange:
         return self._broken
 
     def _read_head(self) -> ClientEvent:
-        if self._parser is None:
-            return (
-                self._break("the upstream closed the connection without an answer")
-                if self._eof
-                else NEED_DATA
-            )
+        parser = self._parser
+        if parser is None:
+            if len(self._pending) <= _FIRST_DIGIT:
+                if not self._eof:
+                    return NEED_DATA
+                return self._break("the upstream closed the connection without an answer")
+            parser = self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+            if self._pending[_FIRST_DIGIT : _FIRST_DIGIT + 1] == b"1":
+                parser.send(_SENT)
+            parser.receive_data(self._pending)
+            self._pending = b""
         try:
-            event = self._parser.next_event()
+            event = parser.next_event()
             while type(event) is h11.InformationalResponse:
-                event = self._parser.next_event()
+                event = parser.next_event()
         except h11.RemoteProtocolError as error:
             return self._break(f"the upstream's answer is no HTTP: {str(error).partition(':')[0]}")
         if type(event) is not h11.Response:
             return self._break("the upstream's answer broke off in its head") if self._eof else NEED_DATA
-        return self._take_head(event)
+        return self._take_head(event, parser.trailing_data[0])
 
-    def _take_head(self, response: h11.Response) -> ResponseHead | UpstreamBroken:
-        assert self._parser is not None  # it has just parsed this head
+    def _take_head(self, response: h11.Response, rest: bytes) -> ResponseHead:
         headers = tuple([(name.lower(), value) for name, value in response.headers.raw_items()])
         fields = dict(headers)
         is_chunked = b"transfer-encoding" in fields  # h11 lets none but "chunked" pass
@@ -236,7 +241,6 @@ class ClientExchange:
         else:
             self._body = ToCloseBody()
             self._keep_alive = False
-        rest = self._parser.trailing_data[0]
         self._parser = None
         self._state = _State.BODY
         if rest:

@@ -9,7 +9,13 @@ from typing import Final, Protocol
 
 
 class FramingError(Exception):
-    """The body is not framed as its head said."""
+    """The body is not framed as its head said.
+
+    Attributes:
+        content: What came before the error in the same bytes.
+    """
+
+    content = b""
 
 
 class Body(Protocol):
@@ -115,7 +121,11 @@ class ChunkedBody:
                 parts.append(part)
                 if self._left:
                     break
-            following = self._next_chunk(data, at)
+            try:
+                following = self._next_chunk(data, at)
+            except FramingError as error:
+                error.content = b"".join(parts)
+                raise
             if following < 0:
                 self._held = data[at:]
                 break

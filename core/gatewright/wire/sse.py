@@ -105,16 +105,12 @@ def split_events(block: bytes) -> list[bytes]:
 
 def event_data(raw_event: bytes) -> bytes | None:
     """The data of an event, its lines joined by line feeds; None if it has none, as a comment has not."""
-    if raw_event.startswith(b"data: ") and raw_event.find(b"\n") == len(raw_event) - 2 and b"\r" not in raw_event:
+    if (
+        raw_event.startswith(b"data: ")
+        and raw_event.find(b"\n") == len(raw_event) - 2
+        and b"\r" not in raw_event
+    ):
         return raw_event[6:-2]  # the usual case: one line
     lines = _LINE_END.split(raw_event.removeprefix(_BOM))
     values = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:") or line == b"data"]
     return b"\n".join(values) if values else None
-
-
-def event_name(raw_event: bytes) -> bytes | None:
-    """The `event:` field of an event, None where it has none."""
-    for line in _LINE_END.split(raw_event.removeprefix(_BOM)):
-        if line.startswith(b"event:"):
-            return line[6:].removeprefix(b" ")
-    return None

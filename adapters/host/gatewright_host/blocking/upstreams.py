@@ -1,0 +1,164 @@
+"""Connections to upstreams, kept alive between requests and shared by all threads of a process."""
+
+import os
+import ssl
+import threading
+from time import monotonic
+from typing import Final
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+from attrs import define, frozen
+
+from gatewright.wire.client import ClientExchange
+from gatewright_host.blocking.streams import Stream, connect
+
+IDLE_PER_UPSTREAM: Final = 64
+IDLE_S: Final = 60.0
+"""Kept connections are closed after this time. Nobody watches them meanwhile, and an engine that has ended does not
+come back at its address: its connections would stay for ever."""
+_ADDRESSES_KNOWN: Final = 1024
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@frozen
+class Address:
+    """An upstream's base URL, taken apart.
+
+    Attributes:
+        host: Name or address to connect to.
+        port: Port to connect to.
+        tls: Whether to encrypt.
+        authority: `Host` header.
+        prefix: Path before the API path, without a slash at its end.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    authority: str
+    prefix: str
+
+
+def parse_address(base_url: str) -> Address:
+    """Take a base URL apart; the configuration has checked it."""
+    parts = urlsplit(base_url)
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return Address(parts.hostname or "", port, parts.scheme == "https", parts.netloc, parts.path.rstrip("/"))
+
+
+@define(eq=False)
+class Connection:
+    """A connection to an upstream; one thread's at a time.
+
+    Attributes:
+        address: Where to.
+        stream: The socket.
+        exchange: The protocol on it.
+        idle_since: When it was given back, in seconds of `monotonic`.
+    """
+
+    address: Address
+    stream: Stream
+    exchange: ClientExchange
+    idle_since: float = 0.0
+
+
+class UpstreamPool:
+    """Idle connections by upstream."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, Address] = {}
+        self._tls: ssl.SSLContext | None = None
+        self.start_anew()
+        _POOLS.add(self)
+
+    def start_anew(self) -> None:
+        """Begin with no connections, as a forked child has to: those that it inherited are its parent's."""
+        self._lock = threading.Lock()
+        self._idle: dict[Address, list[Connection]] = {}
+        self._pruned_at = monotonic()
+
+    def address_of(self, base_url: str) -> Address:
+        """The parts of a base URL, from memory where it was seen before."""
+        address = self._addresses.get(base_url)
+        if address is None:
+            if len(self._addresses) > _ADDRESSES_KNOWN:  # each start of an engine may choose a new port
+                self._addresses = {}
+            address = self._addresses[base_url] = parse_address(base_url)
+        return address
+
+    def take_idle(self, address: Address) -> Connection | None:
+        """A kept connection that is still open, the one used last first."""
+        while True:
+            with self._lock:
+                idle = self._idle.get(address)
+                if not idle:
+                    return None
+                connection = idle.pop()
+            if connection.stream.is_open:
+                return connection
+            connection.stream.close()
+
+    def open(self, address: Address, timeout_s: float) -> Connection:
+        """A new connection.
+
+        Raises:
+            StreamTimeout: It does not stand in time.
+            OSError: There is nobody, or no such name.
+        """
+        tls = None
+        if address.tls:
+            tls = self._tls = self._tls or ssl.create_default_context()
+        return Connection(
+            address, connect(address.host, address.port, tls=tls, timeout_s=timeout_s), ClientExchange()
+        )
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for later if it can be used again, else close it."""
+        if not connection.exchange.reusable or not connection.stream.is_open:
+            connection.stream.close()
+            return
+        connection.exchange.next_cycle()
+        connection.idle_since = now = monotonic()
+        with self._lock:
+            surplus = self._prune(now)
+            idle = self._idle.setdefault(connection.address, [])
+            if len(idle) < IDLE_PER_UPSTREAM:
+                idle.append(connection)
+            else:
+                surplus.append(connection)
+        for old in surplus:
+            old.stream.close()
+
+    def _prune(self, now: float) -> list[Connection]:
+        """Take out what has been idle for too long, now and then."""
+        if now < self._pruned_at + IDLE_S:
+            return []
+        self._pruned_at = now
+        old: list[Connection] = []
+        for address, idle in list(self._idle.items()):
+            old += [each for each in idle if now >= each.idle_since + IDLE_S]
+            self._idle[address] = [each for each in idle if now < each.idle_since + IDLE_S]
+            if not self._idle[address]:
+                del self._idle[address]
+        return old
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connection in [each for kept in idle.values() for each in kept]:
+            connection.stream.close()
+
+
+_POOLS: Final[WeakSet[UpstreamPool]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_POOLS):
+        pool.start_anew()
+
+
+# A child must neither wait for a lock that no thread of it holds nor talk on its parent's connections.
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+def count_with_program(tokenization, text, messages): raise ValueError("stub")

@@ -1,0 +1,125 @@
+"""Read a client's request: just enough to choose an engine for it. The body itself goes upstream as it came.
+
+Only what would be decided wrongly is refused here; what an engine alone can judge (unknown fields, odd roles, values
+of sampling parameters) is left to the engine.
+"""
+
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from gatewright.api.bodies import Body, read_body
+from gatewright.api.facts import RequestFacts
+from gatewright.api.multipart import find_field
+from gatewright.api.prompt import PromptMeter, walk_prompt
+from gatewright.api.routes import BodyShape, Route, RouteKind
+from gatewright.errors import InvalidRequest
+
+_UNLIMITED: Final = -1  # llama-server's way to say that the answer ends by itself
+_ANSWERLESS: Final = frozenset((BodyShape.EMBEDDING, BodyShape.RERANK))
+_SHOWN_CHARACTERS: Final = 100
+_MAX_NAME_CHARACTERS: Final = 512
+
+
+def read_request(route: Route, content_type: str | None, body: bytes) -> RequestFacts:
+    """What the Gateway needs to know of a request to an engine.
+
+    Args:
+        route: From `match_route`, not a local one.
+        content_type: Header of the request. Nothing but JSON passes for JSON, since a page of another site may send
+            everything else without being asked for permission.
+        body: All of it.
+
+    Raises:
+        InvalidRequest: Nobody could serve it; the message names the field and what is allowed.
+    """
+    if route.kind is RouteKind.ENGINE:
+        return RequestFacts(path=route.target, format=route.format, model=_model_in_query(route), sized=False)
+    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+    if route.shape is BodyShape.ANY:
+        if media_type == "multipart/form-data":
+            model = find_field(body, content_type or "", "model")
+            return RequestFacts(
+                path=route.target, format=route.format, model=model or _model_in_query(route), sized=False
+            )
+        if not body:
+            return RequestFacts(
+                path=route.target, format=route.format, model=_model_in_query(route), sized=False
+            )
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise InvalidRequest(
+            f"The request body must be JSON, with 'Content-Type: application/json', not '{media_type[:_SHOWN_CHARACTERS]}'"
+        )
+    return _read_json(route, read_body(body))
+
+
+def _read_json(route: Route, body: Body) -> RequestFacts:
+    meter = PromptMeter()
+    messages = walk_prompt(route.shape, body, meter)
+    return RequestFacts(
+        path=route.target,
+        format=route.format,
+        model=_model(body.model) or _model_in_query(route),
+        stream=_flag(body.stream, "stream"),
+        sized=route.sized,
+        prompt_bytes=meter.text_bytes,
+        prompt_tokens_given=meter.tokens,
+        messages=messages,
+        media=meter.media,
+        answer_tokens=_answer_tokens(route.shape, body) if route.sized else None,
+    )
+
+
+def _model(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or len(value) > _MAX_NAME_CHARACTERS:
+        raise InvalidRequest("'model' must be the name of a model", param="model")
+    return value
+
+
+def _model_in_query(route: Route) -> str | None:
+    _, mark, query = route.target.partition("?")
+    if not mark:
+        return None
+    try:
+        models = parse_qs(query, max_num_fields=100).get("model")
+    except ValueError:
+        raise InvalidRequest("The query has too many fields") from None
+    return models[-1] if models else None
+
+
+def _flag(value: Any, name: str) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise InvalidRequest(f"'{name}' must be true or false", param=name)
+
+
+def _answer_tokens(shape: BodyShape, body: Body) -> int | None:
+    """The limit of the answer. Where several are named, the largest: which of them counts depends on the engine."""
+    if shape in _ANSWERLESS:
+        return 0
+    limits = [
+        _limit(value, name)
+        for name, value in (
+            ("max_tokens", body.max_tokens),
+            ("max_completion_tokens", body.max_completion_tokens),
+            ("max_output_tokens", body.max_output_tokens),
+            ("n_predict", body.n_predict),
+        )
+        if value is not None
+    ]
+    largest = 0
+    for limit in limits:
+        if limit is None:
+            return None
+        largest = max(largest, limit)
+    return largest if limits else None
+
+
+def _limit(value: Any, name: str) -> int | None:
+    """One limit; None for no limit. 0 and -1 are llama-server's, which a fraction does not disturb either."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < _UNLIMITED:
+        raise InvalidRequest(f"'{name}' must be a whole number of tokens, or -1 for no limit", param=name)
+    return None if value == _UNLIMITED else value

@@ -1,0 +1,179 @@
+"""Which paths exist, with which methods, and what a request to each of them is like."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Final
+from urllib.parse import unquote
+
+from attrs import evolve, frozen
+
+from gatewright.api.facts import ApiFormat
+from gatewright.errors import MethodNotAllowed, Problem, RouteNotFound
+
+
+class RouteKind(StrEnum):
+    """Who answers."""
+
+    BANNER = "banner"
+    """Ourselves: who we are."""
+    HEALTH = "health"
+    """Ourselves: that we are here."""
+    MODEL_LIST = "model_list"
+    """Ourselves: the configured models."""
+    MODEL = "model"
+    """Ourselves: the model `Route.model_id`."""
+    GENERATE = "generate"
+    """An engine; the model is named in the body."""
+    ENGINE = "engine"
+    """An engine, about itself; the model is named in the query."""
+
+
+class BodyShape(StrEnum):
+    """Where a body keeps what becomes prompt."""
+
+    CHAT = "chat"
+    PROMPT = "prompt"
+    INFILL = "infill"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+    ANY = "any"
+    """Nothing of it has to fit a context."""
+
+
+@frozen(kw_only=True)
+class Route:
+    """A request's place.
+
+    Attributes:
+        kind: Who answers.
+        target: Path and query to send upstream.
+        format: API family.
+        shape: What the body is like.
+        model_id: The model asked for by `MODEL`, decoded.
+    """
+
+    kind: RouteKind
+    target: str
+    format: ApiFormat = ApiFormat.OTHER
+    shape: BodyShape = BodyShape.ANY
+    model_id: str | None = None
+
+    @property
+    def sized(self) -> bool:
+        """Whether prompt and answer must fit the context."""
+        return self.shape is not BodyShape.ANY
+
+    @property
+    def is_local(self) -> bool:
+        """Whether we answer ourselves."""
+        return self.kind not in {RouteKind.GENERATE, RouteKind.ENGINE}
+
+
+_LOCAL: Final = {
+    "/": RouteKind.BANNER,
+    "/health": RouteKind.HEALTH,
+    "/v1/health": RouteKind.HEALTH,
+    "/models": RouteKind.MODEL_LIST,
+    "/v1/models": RouteKind.MODEL_LIST,
+}
+_GENERATE: Final = (
+    (ApiFormat.CHAT, BodyShape.CHAT, ("/v1/chat/completions", "/chat/completions")),
+    (ApiFormat.COMPLETION, BodyShape.PROMPT, ("/v1/completions",)),
+    # Without /v1 the older of the two names: llama-server answers both in its own format.
+    (ApiFormat.NATIVE, BodyShape.PROMPT, ("/completion", "/completions")),
+    (ApiFormat.NATIVE, BodyShape.INFILL, ("/infill",)),
+    (ApiFormat.RESPONSES, BodyShape.RESPONSES, ("/v1/responses",)),
+    (ApiFormat.MESSAGES, BodyShape.MESSAGES, ("/v1/messages",)),
+    (ApiFormat.MESSAGES, BodyShape.ANY, ("/v1/messages/count_tokens",)),
+    (ApiFormat.OTHER, BodyShape.EMBEDDING, ("/v1/embeddings", "/embeddings", "/embedding")),
+    (ApiFormat.OTHER, BodyShape.RERANK, ("/v1/rerank", "/rerank", "/v1/reranking", "/reranking")),
+    (
+        ApiFormat.OTHER,
+        BodyShape.ANY,
+        (
+            "/v1/chat/completions/input_tokens",
+            "/v1/responses/input_tokens",
+            "/tokenize",
+            "/detokenize",
+            "/apply-template",
+        ),
+    ),
+)
+_ENGINE_GET: Final = ("/props", "/slots", "/metrics", "/lora-adapters")
+_ENGINE_POST: Final = ("/props", "/lora-adapters")
+_MODEL_PREFIXES: Final = ("/v1/models/", "/models/")
+_SLOT_PREFIX: Final = "/slots/"
+_OPEN_PREFIX: Final = "/v1/"
+_SHOWN_CHARACTERS: Final = 100
+
+
+def _table() -> Mapping[str, Mapping[str, Route]]:
+    table: dict[str, dict[str, Route]] = {}
+    for path, kind in _LOCAL.items():
+        table[path] = dict.fromkeys(("GET", "HEAD"), Route(kind=kind, target=path))
+    for api_format, shape, paths in _GENERATE:
+        for path in paths:
+            table[path] = {
+                "POST": Route(kind=RouteKind.GENERATE, target=path, format=api_format, shape=shape),
+            }
+    for method, paths in (("GET", _ENGINE_GET), ("POST", _ENGINE_POST)):
+        for path in paths:
+            table.setdefault(path, {})[method] = Route(kind=RouteKind.ENGINE, target=path)
+    return table
+
+
+_TABLE: Final = _table()
+
+
+def match_route(method: str, target: str) -> Route | Problem:
+    """The route of a request, or why there is none.
+
+    OPTIONS has no routes: to answer a preflight is to let the pages of other sites use this server.
+
+    Args:
+        method: In upper case.
+        target: Path and query as they came, percent-encoded.
+    """
+    path, mark, query = target.partition("?")
+    routes = _TABLE.get(path)
+    if routes is None:
+        routes = _find_open_routes(path)
+    if not routes:
+        return _not_found(path)
+    route = routes.get(method)
+    if route is None:
+        allowed = ", ".join(routes)
+        return MethodNotAllowed(
+            f"{path[:_SHOWN_CHARACTERS]} takes {allowed}, not {method[:_SHOWN_CHARACTERS]}",
+            details={"allow": allowed},
+        ).problem
+    return evolve(route, target=f"{route.target}?{query}") if mark else route
+
+
+def _find_open_routes(path: str) -> Mapping[str, Route]:
+    """Routes of paths that are in no table, and of those with a slash too many at their end."""
+    decoded = unquote(path)
+    if {".", ".."} & set(decoded.split("/")):
+        return {}  # what an upstream made of these would be none of the paths above
+    shorter = path.rstrip("/")
+    if shorter in _TABLE:
+        return _TABLE[shorter]
+    for prefix in _MODEL_PREFIXES:
+        if path.startswith(prefix):
+            route = Route(kind=RouteKind.MODEL, target=path, model_id=unquote(path.removeprefix(prefix)))
+            return dict.fromkeys(("GET", "HEAD"), route)
+    if path.startswith(_SLOT_PREFIX) and path.removeprefix(_SLOT_PREFIX).isdecimal():
+        return {"POST": Route(kind=RouteKind.ENGINE, target=path)}
+    if path.startswith(_OPEN_PREFIX) and len(path) > len(_OPEN_PREFIX):
+        return {"POST": Route(kind=RouteKind.GENERATE, target=path)}
+    return {}
+
+
+def _not_found(path: str) -> Problem:
+    shown = path[:_SHOWN_CHARACTERS]
+    near = get_close_matches(shown, _TABLE, n=3, cutoff=0.7)
+    hint = f"; near it are {', '.join(near)}" if near else "; see /v1/models, /v1/chat/completions"
+    return RouteNotFound(f"There is no {shown}{hint}").problem
