@@ -31,12 +31,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def _messages() -> dict[str, type]:
-    found: dict[str, type] = {}
-    for module in (leases, events, commands):
-        for name, value in vars(module).items():
-            if isinstance(value, type) and attrs.has(value) and value.__module__ == module.__name__:
-                found[name] = value
-    return found
+    return {
+        name: value
+        for module in (leases, events, commands)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and attrs.has(value) and value.__module__ == module.__name__
+    }
 
 
 MESSAGES: Final = types.MappingProxyType(_messages())
@@ -52,11 +52,11 @@ def encode(message: object) -> bytes:
     Raises:
         TypeError: It is none (wrong use).
     """
-    kind: type[Any] = type(message)
-    if MESSAGES.get(kind.__name__) is not kind:
-        raise TypeError(f"{kind.__name__} is no message")
-    write = _writer(kind)
-    return _encode({kind.__name__: message if write is None else write(message)})
+    name = type(message).__name__
+    if MESSAGES.get(name) is not type(message):
+        raise TypeError(f"{name} is no message")
+    write = _writer(MESSAGES[name])
+    return _encode({name: message if write is None else write(message)})
 
 
 def decode(data: bytes | msgspec.Raw) -> object:
@@ -73,7 +73,9 @@ def decode(data: bytes | msgspec.Raw) -> object:
         raise CodecError(str(error)) from error
 
 
-def _read_tagged(kinds: "types.MappingProxyType[str, type] | dict[str, type]", data: bytes | msgspec.Raw) -> Any:
+def _read_tagged(
+    kinds: "types.MappingProxyType[str, type] | dict[str, type]", data: bytes | msgspec.Raw
+) -> Any:
     envelope = _decode_envelope(data)
     if len(envelope) != 1:
         raise CodecError("expected one object with one member, named after a class")
@@ -127,7 +129,7 @@ def _optional_writer(write: Write) -> Write:
 def _write_tagged(value: object) -> dict[str, object] | None:
     if value is None:
         return None
-    kind: type[Any] = type(value)
+    kind: Any = type(value)
     write = _writer(kind)
     return {kind.__name__: value if write is None else write(value)}
 
@@ -151,6 +153,8 @@ def _reader(kind: Any) -> Read:
         assert get_origin(kind) is tuple, kind
         read_item = _reader(get_args(kind)[0])
         return lambda data: tuple(read_item(item) for item in _decode_items(data))
+    if types.NoneType not in get_args(kind):
+        return read
     return lambda data: None if bytes(data) == b"null" else read(data)
 
 

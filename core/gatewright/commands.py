@@ -177,7 +177,7 @@ class RecordRequest:
         context_tokens: Variant that answered.
         status: HTTP status that the client saw, 0 if it saw none.
         attempts: Calls to upstreams.
-        wait_s: From arrival to the first lease.
+        wait_s: Wait for engines, over all attempts.
         first_byte_s: From arrival to the first byte of the answer.
         total_s: From arrival to the end.
         usage: Tokens.

@@ -5,16 +5,26 @@ configurations share one Fleet. The states of one engine are in `engines/states.
 `engines/scheduling.py`; here events find the engine that they concern, and leases are kept in balance.
 """
 
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from attrs import frozen
 
 from gatewright.commands import ExitHost, FleetCommand, Log, Severity, TellHolder
-from gatewright.engines.engine import Counter, Engine
-from gatewright.engines.scheduling import LeaseKey, Place, Waiter
+from gatewright.engines.engine import Counter, Engine, LeaseKey
+from gatewright.engines.scheduling import Place
 from gatewright.engines.spec import EngineSpec
-from gatewright.engines.states import Crashed, Draining, Ready, Refused, has_process, state_name
-from gatewright.errors import EngineNotReady, EngineStopped, Problem, QueueFull, ShuttingDown
+from gatewright.engines.states import (
+    Crashed,
+    Draining,
+    Ready,
+    Refused,
+    engine_id_of,
+    probe_id_of,
+    spawn_id_of,
+    state_name,
+)
+from gatewright.errors import EngineStopped, Problem, ShuttingDown
 from gatewright.events import (
     EngineExited,
     EngineProbed,
@@ -30,10 +40,9 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.ids import EngineId, HolderId
-from gatewright.leases import LeaseEngine, LeaseGranted, LeaseLost, LeasePurpose, LeaseRefused
+from gatewright.leases import LeaseEngine, LeasePurpose, LeaseRefused, ReleaseLease
 from gatewright.timers import Deadline, earliest
 
-QUEUE_FULL_RETRY_S: Final = 5.0
 SHUTDOWN_RETRY_S: Final = 5.0
 
 
@@ -74,7 +83,7 @@ class Fleet:
         now: Seconds, monotonic: when the host started.
 
     Attributes:
-        stale: Completions that matched nothing in state and were ignored.
+        stale: Completions and messages of holders that matched nothing in state and were ignored.
     """
 
     def __init__(self, *, linger_s: float | None = None, now: float = 0.0) -> None:
@@ -83,7 +92,8 @@ class Fleet:
         self._alone_since: float | None = now
         self._counter = Counter()
         self._places: dict[str, Place] = {}
-        self._leases: dict[LeaseKey, Engine] = {}
+        self._live: dict[Place, None] = {}
+        self._asked: dict[LeaseKey, Place] = {}
         self._holders: set[HolderId] = set()
         self._closing: Problem | None = None
         self._exited = False
@@ -99,200 +109,168 @@ class Fleet:
             What to do, in this order.
         """
         out: list[FleetCommand] = []
-        match event:
-            case LeaseAsked(holder=holder, request=request):
-                if isinstance(request, LeaseEngine):
-                    self._ask(holder, request, now, out)
-                else:
-                    self._release((holder, request.lease_id), now, suspect=request.suspect)
-            case HolderAttached(holder=holder):
-                self._holders.add(holder)
-            case HolderGone(holder=holder):
-                self._forget_holder(holder, now)
-            case EngineSpawned() | EngineSpawnFailed() | EngineProbed():
-                self._complete(event, now, out)
-            case EngineExited():
-                self._exit(event, now, out)
-            case StopAsked():
-                self._stop(event, now, out)
-            case SpecsReplaced(old=old, new=new):
-                self._replace_specs(old, new)
-            case ShutdownRequested(force=force):
-                self._close(now, out, force=force)
-            case Woke():
-                pass
-            case _ as unreachable:
-                assert_never(unreachable)
-        for place in self._places.values():
+        for place in self._take_in(event, now, out):
             place.settle(now, out)
+            if place.is_live:
+                self._live[place] = None
+            else:
+                self._live.pop(place, None)
         self._exit_when_done(now, out)
         return out
 
+    def _take_in(self, event: FleetEvent, now: float, out: list[FleetCommand]) -> Iterable[Place]:
+        """Apply an event, and say in which places something may follow from it."""
+        concerned: Iterable[Place] = ()
+        match event:
+            case LeaseAsked(holder=holder, request=request):
+                if isinstance(request, LeaseEngine):
+                    concerned = self._ask(holder, request, now, out)
+                else:
+                    concerned = self._release(holder, request, now)
+            case EngineSpawned() | EngineSpawnFailed() | EngineProbed():
+                concerned = self._complete(event, now, out)
+            case EngineExited():
+                concerned = self._exit(event, now, out)
+            case Woke():
+                concerned = [
+                    place for place in self._live if place.wake_at is not None and now >= place.wake_at.at
+                ]
+            case HolderAttached(holder=holder):
+                self._holders.add(holder)
+            case HolderGone(holder=holder):
+                concerned = self._forget_holder(holder, now)
+            case StopAsked():
+                concerned = self._stop(event, now, out)
+            case SpecsReplaced(old=old, new=new):
+                concerned = self._replace_specs(old, new)
+            case ShutdownRequested(force=force):
+                concerned = self._close(now, out, force=force)
+            case _ as unreachable:
+                assert_never(unreachable)
+        return concerned
+
     # --- leases
 
-    def _ask(self, holder: HolderId, lease: LeaseEngine, now: float, out: list[FleetCommand]) -> None:
-        place_name = lease.variants[0].place
-        place = self._places.get(place_name)
-        if place is None:
-            place = self._places[place_name] = Place(self._leases)
-        for spec in lease.variants:
-            if spec not in place.engines:
-                place.engines[spec] = Engine(spec, self._counter)
-        problem = self._closing
-        if problem is None and lease.purpose is LeasePurpose.COUNT:
-            problem = self._grant_count(place, holder, lease, now, out)
-        elif problem is None and len(place.waiters) >= lease.max_waiting and not place.has_room_for(lease):
-            text = f"{lease.max_waiting} requests wait for engines already (server.max_waiting)"
-            problem = QueueFull(text, retry_after_s=QUEUE_FULL_RETRY_S).problem
-        elif problem is None:
-            place.waiters.append(
-                Waiter(
-                    holder=holder,
-                    lease=lease,
-                    variants=lease.variants,
-                    refuse_at=now + lease.queue_timeout_s,
-                    overdue_at=now + lease.max_wait_s,
-                )
-            )
-        if problem is not None:
-            out.append(TellHolder(holder=holder, news=LeaseRefused(lease_id=lease.lease_id, problem=problem)))
-
-    def _grant_count(
-        self, place: Place, holder: HolderId, lease: LeaseEngine, now: float, out: list[FleetCommand]
-    ) -> Problem | None:
-        engine = place.current
-        if engine is None or engine.spec not in lease.variants or not engine.is_well:
-            return EngineNotReady(f"no engine of {lease.variants[0].model} is ready").problem
+    def _ask(
+        self, holder: HolderId, lease: LeaseEngine, now: float, out: list[FleetCommand]
+    ) -> Iterable[Place]:
         key = (holder, lease.lease_id)
-        engine.counts.add(key)
-        engine.leases_changed(now)
-        self._leases[key] = engine
-        granted = LeaseGranted(
-            lease_id=lease.lease_id, context_tokens=engine.spec.context_tokens, base_url=engine.base_url()
-        )
-        out.append(TellHolder(holder=holder, news=granted))
-        return None
+        if key in self._asked or holder not in self._holders:
+            self.stale += 1
+            return ()
+        if self._closing is not None:
+            refusal = LeaseRefused(lease_id=lease.lease_id, problem=self._closing)
+            out.append(TellHolder(holder=holder, news=refusal))
+            return ()
+        name = lease.variants[0].place
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = Place(self._counter, self._asked)
+        if lease.purpose is LeasePurpose.COUNT:
+            place.ask_to_count(key, lease, now, out)
+        else:
+            place.ask(key, lease, now, out)
+        return (place,)
 
-    def _release(self, key: LeaseKey, now: float, *, suspect: bool) -> None:
-        engine = self._leases.pop(key, None)
-        if engine is not None:
-            engine.leases.discard(key)
-            engine.counts.discard(key)
-            engine.leases_changed(now, suspect=suspect)
-            return
-        for place in self._places.values():
-            for waiter in place.waiters:
-                if (waiter.holder, waiter.lease.lease_id) == key:
-                    place.waiters.remove(waiter)
-                    return
-        self.stale += 1
+    def _release(self, holder: HolderId, release: ReleaseLease, now: float) -> Iterable[Place]:
+        key = (holder, release.lease_id)
+        place = self._asked.get(key)
+        if place is None:
+            self.stale += 1
+            return ()
+        place.release(key, now, suspect=release.suspect)
+        return (place,)
 
-    def _forget_holder(self, holder: HolderId, now: float) -> None:
+    def _forget_holder(self, holder: HolderId, now: float) -> Iterable[Place]:
         self._holders.discard(holder)
-        for key in [key for key in self._leases if key[0] == holder]:
-            self._release(key, now, suspect=False)
-        for place in self._places.values():
-            place.waiters = [waiter for waiter in place.waiters if waiter.holder != holder]
-
-    def _lose_leases(self, engine: Engine, problem: Problem, out: list[FleetCommand]) -> None:
-        for key in sorted(engine.leases | engine.counts):
-            holder, lease_id = key
-            del self._leases[key]
-            out.append(TellHolder(holder=holder, news=LeaseLost(lease_id=lease_id, problem=problem)))
-        engine.leases.clear()
-        engine.counts.clear()
+        keys = [key for key in self._asked if key[0] == holder]
+        concerned = dict.fromkeys(self._asked[key] for key in keys)
+        for key in keys:
+            self._asked[key].release(key, now)
+        return concerned
 
     # --- engines
 
-    def _engines(self) -> list[Engine]:
-        return [place.current for place in self._places.values() if place.current is not None]
-
     def _complete(
         self, event: EngineSpawned | EngineSpawnFailed | EngineProbed, now: float, out: list[FleetCommand]
-    ) -> None:
-        for engine in self._engines():
+    ) -> Iterable[Place]:
+        for place in self._live:
+            engine = place.current
+            if engine is None:
+                continue
             match event:
-                case EngineSpawned() if engine.spawn_id == event.command_id:
+                case EngineSpawned() if spawn_id_of(engine.state) == event.command_id:
                     engine.spawned(event.base_url, now, out)
-                case EngineSpawnFailed() if engine.spawn_id == event.command_id:
+                case EngineSpawnFailed() if spawn_id_of(engine.state) == event.command_id:
                     engine.spawn_failed(event.reason, now)
-                case EngineProbed() if engine.probe_id == event.command_id:
+                    self._report_failure(engine, out)
+                case EngineProbed() if probe_id_of(engine.state) == event.command_id:
                     engine.probed(event, now, out)
                 case _:
                     continue
-            return
+            return (place,)
         self.stale += 1
+        return ()
 
-    def _exit(self, event: EngineExited, now: float, out: list[FleetCommand]) -> None:
-        for engine in self._engines():
-            if engine.engine_id != event.engine_id:
+    def _exit(self, event: EngineExited, now: float, out: list[FleetCommand]) -> Iterable[Place]:
+        for place in self._live:
+            engine = place.current
+            if engine is None or engine_id_of(engine.state) != event.engine_id:
                 continue
             engine.exited(event.reason, now)
-            if isinstance(engine.state, Crashed | Refused):
-                problem = engine.state.problem
-                out.append(Log(severity=Severity.ERROR, text=problem.message))
-            else:
+            problem = self._report_failure(engine, out)
+            if problem is None:
                 problem = EngineStopped(f"engine {engine.spec.label} was stopped").problem
-            self._lose_leases(engine, problem, out)
-            return
+            place.lose_leases(engine, problem, out)
+            return (place,)
         self.stale += 1
+        return ()
 
-    def _stop(self, event: StopAsked, now: float, out: list[FleetCommand]) -> None:
+    def _report_failure(self, engine: Engine, out: list[FleetCommand]) -> Problem | None:
+        if not isinstance(engine.state, Crashed | Refused):
+            return None
+        out.append(Log(severity=Severity.ERROR, text=engine.state.problem.message))
+        return engine.state.problem
+
+    # --- the operator
+
+    def _stop(self, event: StopAsked, now: float, out: list[FleetCommand]) -> Iterable[Place]:
+        concerned = []
         for place in self._places.values():
             for engine in place.engines.values():
-                if event.model is not None and engine.spec.model != event.model:
-                    continue
-                engine.forgive()
-                if event.force:
-                    self._stop_now(place, engine, now, out)
-                elif has_process(engine.state):
-                    engine.stop_wanted = True
+                if event.model is None or engine.spec.model == event.model:
+                    place.stop(engine, now, out, force=event.force)
+                    concerned.append(place)
+        return dict.fromkeys(concerned)
 
-    def _stop_now(self, place: Place, engine: Engine, now: float, out: list[FleetCommand]) -> None:
-        problem = EngineStopped(f"engine {engine.spec.label} was stopped by the operator").problem
-        for waiter in [waiter for waiter in place.waiters if engine.spec in waiter.variants]:
-            place.waiters.remove(waiter)
-            refusal = LeaseRefused(lease_id=waiter.lease.lease_id, problem=problem)
-            out.append(TellHolder(holder=waiter.holder, news=refusal))
-        engine.stop(now, out)
-        self._lose_leases(engine, problem, out)
+    def _replace_specs(self, old: tuple[EngineSpec, ...], new: tuple[EngineSpec, ...]) -> Iterable[Place]:
+        names, before = set(new), set(old)
+        for spec in old:
+            if spec not in names and spec.place in self._places:
+                self._places[spec.place].retire(spec)
+        for spec in new:
+            place = self._places.get(spec.place)
+            if place is None:
+                continue
+            if spec not in before:
+                place.renew(spec)
+            if (engine := place.engines.get(spec)) is not None:
+                engine.forgive()  # what kept it from starting may be mended
+        return list(self._places.values())
 
-    def _replace_specs(self, old: tuple[EngineSpec, ...], new: tuple[EngineSpec, ...]) -> None:
-        gone = set(old) - set(new)
-        for place in self._places.values():
-            for spec in gone & place.engines.keys():
-                engine = place.engines[spec]
-                if has_process(engine.state):
-                    engine.stop_wanted = True
-                elif not any(spec in waiter.lease.variants for waiter in place.waiters):
-                    del place.engines[spec]
-            for spec in place.engines.keys() - gone:
-                engine = place.engines[spec]
-                if isinstance(engine.state, Refused | Crashed):
-                    engine.forgive()
-
-    # --- the end
-
-    def _close(self, now: float, out: list[FleetCommand], *, force: bool) -> None:
+    def _close(self, now: float, out: list[FleetCommand], *, force: bool) -> Iterable[Place]:
         self._closing = ShuttingDown("the engine host shuts down", retry_after_s=SHUTDOWN_RETRY_S).problem
         for place in self._places.values():
-            place.closing = True
-            for waiter in place.waiters:
-                refusal = LeaseRefused(lease_id=waiter.lease.lease_id, problem=self._closing)
-                out.append(TellHolder(holder=waiter.holder, news=refusal))
-            place.waiters.clear()
-        for engine in self._engines():
-            self._lose_leases(engine, self._closing, out)
-            engine.stop(now, out, force=force)
+            place.close(self._closing, now, out, force=force)
+        return list(self._places.values())
 
     def _exit_when_done(self, now: float, out: list[FleetCommand]) -> None:
-        busy = any(not engine.spec.is_remote or engine.is_leased for engine in self._engines())
-        alone = not self._holders and not busy
-        if not alone:
+        is_busy = bool(self._asked) or any(place.has_process for place in self._live)
+        if self._holders or is_busy:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now
-        if self._exited or busy:
+        if self._exited or is_busy:
             return
         if self._closing is not None:
             self._exited = True
@@ -311,7 +289,7 @@ class Fleet:
     def wake_at(self) -> Deadline | None:
         """When `Woke` is due, or None while nothing is timed."""
         wake: Deadline | None = None
-        for place in self._places.values():
+        for place in self._live:
             wake = earliest(wake, place.wake_at)
         if self._linger_s is not None and self._alone_since is not None and not self._exited:
             wake = earliest(wake, Deadline(self._alone_since + self._linger_s, "nobody is left"))
@@ -343,11 +321,11 @@ def _status(engine: Engine, place: Place, now: float) -> EngineStatus:
         model=engine.spec.model,
         context_tokens=engine.spec.context_tokens,
         state=state_name(state),
-        engine_id=engine.engine_id,
+        engine_id=engine_id_of(state),
         base_url=base_url,
         slots=slots,
         leases=len(engine.leases),
-        waiting=sum(engine.spec in waiter.variants for waiter in place.waiters),
+        waiting=sum(engine in waiter.engines for waiter in place.waiters.values()),
         idle_s=idle_s,
         problem=problem,
     )

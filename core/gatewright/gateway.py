@@ -1,15 +1,16 @@
 """The Gateway: requests, from arrival to their one outcome.
 
-The states of one request and their graph are in `requests.py`. Leases come from the Fleet, which may live in
-another process; token counts, calls and relays are carried out by the adapter. Whatever comes back and
-matches no request in its present state is stale: counted and ignored.
+The states of one request and their graph are in `requests.py`; `Gateway._advance` is the table of all
+transitions that the outside brings about. Leases come from the Fleet, which may live in another process; token
+counts, calls and relays are carried out by the adapter. Whatever comes back and matches no request in its
+present state is stale: counted and ignored.
 """
 
-from collections.abc import Callable
 from typing import Final, assert_never
 
 from attrs import evolve
 
+from gatewright import replies
 from gatewright.api.facts import UpstreamError
 from gatewright.commands import (
     BeginRelay,
@@ -24,24 +25,12 @@ from gatewright.commands import (
     GatewayCommand,
     Log,
     Outcome,
-    RecordRequest,
     SendComment,
     SendProblem,
     Severity,
 )
 from gatewright.config import Config, ModelConfig
-from gatewright.errors import (
-    EngineHostLost,
-    EngineStopped,
-    InvalidRequest,
-    ModelNotFound,
-    Problem,
-    ShuttingDown,
-    UpstreamBroke,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from gatewright.errors import EngineHostLost, EngineStopped, ModelNotFound, Problem, ShuttingDown
 from gatewright.events import (
     CallFailure,
     ClientGone,
@@ -62,6 +51,7 @@ from gatewright.leases import (
     LeaseEngine,
     LeaseGranted,
     LeaseLost,
+    LeaseNews,
     LeaseProgress,
     LeasePurpose,
     LeaseRefused,
@@ -81,10 +71,8 @@ from gatewright.requests import (
 from gatewright.selection.tokens import TokenEstimator, exactly
 from gatewright.selection.variants import Fits, TooLarge, Unsure, choose_variant, larger_variants
 from gatewright.timers import Deadline
+from gatewright.waiting import PATIENCE_S, WaitingClients
 
-PATIENCE_S: Final = 10.0
-"""A streaming client that waits longer gets its response head and comments: proxies give up on silence."""
-COMMENT_PERIOD_S: Final = 5.0
 ENGINE_RETRIES: Final = 1
 """Repetitions of a request whose engine broke before the first byte."""
 REMOTE_FIRST_BYTE_S: Final = 300.0
@@ -92,7 +80,7 @@ REMOTE_FIRST_BYTE_S: Final = 300.0
 SHUTDOWN_RETRY_S: Final = 5.0
 FIRST_ERROR_STATUS: Final = 400
 
-_NOBODY: Final = LeaseId(0)
+Completion = UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
 
 
 class Gateway:
@@ -112,10 +100,12 @@ class Gateway:
         self._requests: dict[RequestId, Request] = {}
         self._by_lease: dict[LeaseId, Request] = {}
         self._by_command: dict[CommandId, Request] = {}
-        self._waiting: dict[RequestId, Request] = {}
+        self._waiting = WaitingClients()
         self._last_id = 0
         self._closing = False
         self._drained = False
+        self._now = 0.0  # of the event that is being handled
+        self._out: list[GatewayCommand] = []
 
     def handle(self, event: GatewayEvent, now: float) -> list[GatewayCommand]:
         """Take in one fact.
@@ -127,34 +117,85 @@ class Gateway:
         Returns:
             What to do, in this order.
         """
-        out: list[GatewayCommand] = []
+        self._now, self._out = now, []
         match event:
             case RequestReceived():
-                self._receive(event, now, out)
+                self._receive(event)
             case LeaseGranted() | LeaseRefused() | LeaseLost() | LeaseProgress():
-                self._hear_of_lease(event, now, out)
+                self._advance(self._by_lease.get(event.lease_id), event)
             case UpstreamAnswered() | UpstreamFailed() | RelayEnded() | TokensCounted() | TokenCountFailed():
-                self._complete(event, now, out)
+                self._advance(self._by_command.pop(event.command_id, None), event)
             case ClientGone(request_id=request_id):
-                self._give_up(request_id, now, out)
+                self._give_up(self._requests.get(request_id))
+            case Woke():
+                self._comment()
             case ConfigReplaced(config=config):
                 self._config = config
             case ShutdownRequested(force=force):
-                self._close(now, out, force=force)
-            case Woke():
-                self._comment(now, out)
+                self._close(force=force)
             case _ as unreachable:
                 assert_never(unreachable)
         if self._closing and not self._requests and not self._drained:
             self._drained = True
-            out.append(Drained())
-        return out
+            self._out.append(Drained())
+        return self._out
+
+    def _advance(  # noqa: C901  # one table of all transitions reads better than two
+        self, request: Request | None, event: LeaseNews | Completion
+    ) -> None:
+        """Every transition that an answer to one of our commands brings about."""
+        if request is None:
+            self.stale += 1
+            return
+        match event, request.state:
+            case LeaseGranted(), AwaitingLease() as state:
+                self._call(request, state, event)
+            case UpstreamAnswered(), Calling() as state:
+                self._answered(request, state, event)
+            case RelayEnded(), Relaying() as state:
+                self._relayed(request, state, event)
+            case UpstreamFailed(), Calling() as state:
+                self._call_failed(request, state, event)
+
+            case LeaseGranted(), AwaitingCountLease(best_guess=guess):
+                held = Held(event.lease_id, event.context_tokens)
+                self._count(request, held, event.base_url, guess)
+            case LeaseRefused() | LeaseLost(), AwaitingCountLease(lease_id=lease_id, best_guess=guess):
+                del self._by_lease[lease_id]
+                self._count_without_engine(request, guess, event.problem.message)
+            case TokensCounted(), Counting() as state:
+                self._counted(request, state, event)
+            case TokenCountFailed(), Counting() as state:
+                self._give_back(state.held)
+                self._count_without_engine(request, state.best_guess, event.reason)
+
+            case LeaseProgress(), AwaitingLease() as state:
+                request.become(evolve(state, progress=event))
+            case LeaseRefused() | LeaseLost(), AwaitingLease() as state:
+                self._refused(request, state, event.problem)
+            case LeaseRefused() | LeaseLost(), (
+                Counting(held=Held() as held)
+                | Calling(held=held)
+                | Relaying(held=held)
+                | Canceling(held=Held() as held)
+            ) as state:
+                # Its user hears of it by the connection; the reason is kept for the client.
+                del self._by_lease[held.lease_id]
+                request.become(evolve(state, held=evolve(held, lost=event.problem)))
+            case LeaseGranted() | LeaseRefused() | LeaseLost() | LeaseProgress(), _:
+                self.stale += 1
+
+            case (
+                UpstreamAnswered() | UpstreamFailed() | RelayEnded() | TokensCounted() | TokenCountFailed()
+            ) as completion, Canceling() as state:
+                self._canceled(request, state, completion)
+            case _:
+                raise AssertionError(f"{type(event).__name__} completes nothing in {request.state}")
 
     @property
     def wake_at(self) -> Deadline | None:
         """When `Woke` is due, or None while nothing is timed."""
-        due = [request.comment_at for request in self._waiting.values() if request.comment_at is not None]
-        return Deadline(min(due), "comment for a waiting client") if due else None
+        return self._waiting.wake_at
 
     @property
     def active(self) -> int:
@@ -165,70 +206,61 @@ class Gateway:
         self._last_id += 1
         return self._last_id
 
+    def _expect(self, request: Request) -> CommandId:
+        command_id = CommandId(self._new_id())
+        self._by_command[command_id] = request
+        return command_id
+
     # --- arrival and choice
 
-    def _receive(self, event: RequestReceived, now: float, out: list[GatewayCommand]) -> None:
+    def _receive(self, event: RequestReceived) -> None:
+        assert event.request_id not in self._requests, f"{event.request_id} is under way already"
         model = self._model_for(event)
         if isinstance(model, Problem):
-            self._refuse(event, model, out)
+            headers = (("x-request-id", event.request_id),)
+            self._out.append(SendProblem(request_id=event.request_id, problem=model, headers=headers))
+            self._out.append(replies.record_of_refusal(event.request_id, event.facts, model))
             return
-        request = Request(event.request_id, event.facts, model, now)
+        now = self._now
+        request = Request(event.request_id, event.facts, model, now, now, comment_at=now + PATIENCE_S)
         self._requests[event.request_id] = request
         estimate = self._estimator.estimate(model.name, event.facts)
         match choose_variant(model, event.facts, estimate):
             case Fits() as fits:
-                self._lease(request, fits, out)
+                self._lease(request, fits)
             case TooLarge(problem=problem):
-                self._fail(request, problem, now, out)
+                self._fail(request, problem)
             case Unsure(best_guess=guess) if model.variants[0].is_remote:
-                self._lease(request, guess, out)
+                self._lease(request, guess)
             case Unsure(best_guess=guess):
                 lease_id = LeaseId(self._new_id())
                 request.become(AwaitingCountLease(lease_id, guess))
                 self._by_lease[lease_id] = request
-                out.append(
-                    LeaseEngine(lease_id=lease_id, variants=model.variants, purpose=LeasePurpose.COUNT)
-                )
+                lease = LeaseEngine(lease_id=lease_id, variants=model.variants, purpose=LeasePurpose.COUNT)
+                self._out.append(lease)
             case _ as unreachable:
                 assert_never(unreachable)
 
     def _model_for(self, event: RequestReceived) -> ModelConfig | Problem:
         if self._closing:
             return ShuttingDown("the server shuts down", retry_after_s=SHUTDOWN_RETRY_S).problem
-        if event.facts.model is not None:
-            try:
-                return self._config.find_model(event.facts.model)
-            except ModelNotFound as error:
-                return error.problem
-        if (model := self._config.default_model) is not None:
-            return model
-        names = ", ".join(model.name for model in self._config.models[:10])
-        return InvalidRequest(f"'model' is missing; it names one of: {names}", param="model").problem
+        if event.facts.model is None:
+            return self._config.default_model or replies.model_missing(self._config)
+        try:
+            return self._config.find_model(event.facts.model)
+        except ModelNotFound as error:
+            return error.problem
 
-    def _refuse(self, event: RequestReceived, problem: Problem, out: list[GatewayCommand]) -> None:
-        headers = (("x-request-id", event.request_id),)
-        out.append(SendProblem(request_id=event.request_id, problem=problem, headers=headers))
-        out.append(
-            RecordRequest(
-                request_id=event.request_id,
-                outcome=Outcome.FAILED,
-                path=event.facts.path,
-                model=event.facts.model,
-                status=problem.status,
-                problem=problem,
-            )
-        )
-
-    def _lease(self, request: Request, fits: Fits, out: list[GatewayCommand]) -> None:
+    def _lease(self, request: Request, fits: Fits) -> None:
         server = self._config.server
         lease_id = LeaseId(self._new_id())
         request.become(AwaitingLease(lease_id, fits))
         self._by_lease[lease_id] = request
+        if request.waits_since is None:
+            request.waits_since = self._now
         if request.facts.stream:
-            self._waiting[request.request_id] = request
-            if request.comment_at is None:
-                request.comment_at = request.received_at + PATIENCE_S
-        out.append(
+            self._waiting.add(request)
+        self._out.append(
             LeaseEngine(
                 lease_id=lease_id,
                 variants=fits.variants,
@@ -239,34 +271,28 @@ class Gateway:
             )
         )
 
+    def _refused(self, request: Request, state: AwaitingLease, problem: Problem) -> None:
+        del self._by_lease[state.lease_id]
+        if problem.kind == EngineHostLost.__name__ and request.retries < ENGINE_RETRIES:
+            request.retries += 1
+            self._lease(request, state.fits)
+        else:
+            self._fail(request, problem)
+
+    def _give_back(self, held: Held | None, *, suspect: bool = False) -> None:
+        if held is not None and held.lost is None:
+            self._release(held.lease_id, suspect=suspect)
+
+    def _release(self, lease_id: LeaseId, *, suspect: bool = False) -> None:
+        del self._by_lease[lease_id]
+        self._out.append(ReleaseLease(lease_id=lease_id, suspect=suspect))
+
     # --- counting
 
-    def _count_without_engine(
-        self, request: Request, guess: Fits, reason: str, out: list[GatewayCommand]
-    ) -> None:
-        """Second choice a tokenizer program, third the best guess."""
-        program_failed = isinstance(request.state, Counting) and request.state.held is None
-        if request.model.tokenization is not None and not program_failed:
-            self._count(request, None, None, guess, out)
-            return
-        text = (
-            f"{request.request_id}: prompt of {request.facts.prompt_bytes} bytes for {request.model.name} "
-            f"was not counted ({reason}); going by its length: variant {guess.variants[0].context_tokens}"
-        )
-        out.append(Log(severity=Severity.WARNING, text=text))
-        self._lease(request, guess, out)
-
-    def _count(
-        self,
-        request: Request,
-        held: Held | None,
-        base_url: str | None,
-        guess: Fits,
-        out: list[GatewayCommand],
-    ) -> None:
+    def _count(self, request: Request, held: Held | None, base_url: str | None, guess: Fits) -> None:
         command_id = self._expect(request)
         request.become(Counting(command_id, held, guess))
-        out.append(
+        self._out.append(
             CountTokens(
                 command_id=command_id,
                 request_id=request.request_id,
@@ -275,87 +301,46 @@ class Gateway:
             )
         )
 
-    def _counted(
-        self, request: Request, state: Counting, tokens: int, now: float, out: list[GatewayCommand]
-    ) -> None:
-        self._give_back(state.held, out)
-        self._estimator.learn(request.model.name, request.facts, tokens)
-        match choose_variant(request.model, request.facts, exactly(tokens)):
+    def _count_without_engine(self, request: Request, guess: Fits, reason: str) -> None:
+        """Second choice a tokenizer program, third the best guess."""
+        program_failed = isinstance(request.state, Counting) and request.state.held is None
+        if request.model.tokenization is not None and not program_failed:
+            self._count(request, None, None, guess)
+            return
+        text = replies.not_counted(request, reason, guess)
+        self._out.append(Log(severity=Severity.WARNING, text=text))
+        self._lease(request, guess)
+
+    def _counted(self, request: Request, state: Counting, event: TokensCounted) -> None:
+        self._give_back(state.held)
+        self._estimator.learn(request.model.name, request.facts, event.prompt_tokens)
+        match choose_variant(request.model, request.facts, exactly(event.prompt_tokens)):
             case Fits() as fits:
-                self._lease(request, fits, out)
+                self._lease(request, fits)
             case TooLarge(problem=problem):
-                self._fail(request, problem, now, out)
+                self._fail(request, problem)
             case Unsure():
                 raise AssertionError("an exact count leaves no doubt")
             case _ as unreachable:
                 assert_never(unreachable)
 
-    # --- leases
-
-    def _hear_of_lease(
-        self,
-        event: LeaseGranted | LeaseRefused | LeaseLost | LeaseProgress,
-        now: float,
-        out: list[GatewayCommand],
-    ) -> None:
-        request = self._by_lease.get(event.lease_id)
-        if request is None:
-            self.stale += 1
-            return
-        match event, request.state:
-            case LeaseGranted(), AwaitingLease(fits=fits):
-                self._call(request, event, fits, now, out)
-            case LeaseGranted(), AwaitingCountLease(best_guess=guess):
-                held = Held(event.lease_id, event.context_tokens)
-                self._count(request, held, event.base_url, guess, out)
-            case LeaseRefused(problem=problem), AwaitingCountLease(best_guess=guess):
-                del self._by_lease[event.lease_id]
-                self._count_without_engine(request, guess, problem.message, out)
-            case LeaseRefused(problem=problem), AwaitingLease(fits=fits):
-                del self._by_lease[event.lease_id]
-                if problem.kind == EngineHostLost.__name__ and request.retries < ENGINE_RETRIES:
-                    request.retries += 1
-                    self._lease(request, fits, out)
-                else:
-                    self._fail(request, problem, now, out)
-            case LeaseLost(problem=problem), (
-                Counting(held=Held() as held)
-                | Calling(held=held)
-                | Relaying(held=held)
-                | Canceling(held=Held() as held)
-            ) if held.lease_id == event.lease_id:
-                del self._by_lease[event.lease_id]
-                assert not isinstance(request.state, Received | AwaitingLease | AwaitingCountLease)
-                request.become(evolve(request.state, held=evolve(held, lost=problem)))
-            case LeaseProgress(), AwaitingLease() as state:
-                request.become(evolve(state, progress=event))
-            case _:
-                self.stale += 1
-
-    def _give_back(self, held: Held | None, out: list[GatewayCommand], *, suspect: bool = False) -> None:
-        if held is None or held.lost is not None:
-            return
-        del self._by_lease[held.lease_id]
-        out.append(ReleaseLease(lease_id=held.lease_id, suspect=suspect))
-
     # --- calling and relaying
 
-    def _expect(self, request: Request) -> CommandId:
-        command_id = CommandId(self._new_id())
-        self._by_command[command_id] = request
-        return command_id
-
-    def _call(
-        self, request: Request, granted: LeaseGranted, fits: Fits, now: float, out: list[GatewayCommand]
-    ) -> None:
-        spec = next(spec for spec in fits.variants if spec.context_tokens == granted.context_tokens)
-        self._waiting.pop(request.request_id, None)
-        if request.attempts == 0:
-            request.wait_s = now - request.received_at
+    def _call(self, request: Request, state: AwaitingLease, granted: LeaseGranted) -> None:
+        held = Held(granted.lease_id, granted.context_tokens)
+        spec = state.fits.variant(granted.context_tokens)
+        if spec is None:
+            self._give_back(held)
+            text = f"the engine host granted a variant of {granted.context_tokens} tokens, which does not fit"
+            self._fail(request, EngineHostLost(text).problem)
+            return
+        request.waited_s, request.waits_since = request.wait_s(self._now), None
         request.attempts += 1
+        if not request.stream_begun:
+            self._waiting.discard(request)
         command_id = self._expect(request)
-        request.become(Calling(command_id, Held(granted.lease_id, granted.context_tokens), fits))
-        out.append(
+        request.become(Calling(command_id, held, state.fits))
+        self._out.append(
             CallUpstream(
                 command_id=command_id,
                 request_id=request.request_id,
@@ -366,158 +351,114 @@ class Gateway:
             )
         )
 
-    def _complete(
-        self,
-        event: UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed,
-        now: float,
-        out: list[GatewayCommand],
-    ) -> None:
-        request = self._by_command.pop(event.command_id, None)
-        if request is None:
-            self.stale += 1
-            return
-        match event, request.state:
-            case _, Canceling() as state:
-                self._canceled(request, state, event, now, out)
-            case UpstreamAnswered(), Calling() as state:
-                self._answered(request, state, event, now, out)
-            case UpstreamFailed(), Calling() as state:
-                self._call_failed(request, state, event, now, out)
-            case RelayEnded(), Relaying() as state:
-                self._relayed(request, state, event, now, out)
-            case TokensCounted(prompt_tokens=tokens), Counting() as state:
-                self._counted(request, state, tokens, now, out)
-            case TokenCountFailed(reason=reason), Counting(held=held, best_guess=guess):
-                self._give_back(held, out)
-                self._count_without_engine(request, guess, reason, out)
-            case _:
-                raise AssertionError(f"{type(event).__name__} completes nothing in {request.state}")
-
-    def _answered(
-        self, request: Request, state: Calling, event: UpstreamAnswered, now: float, out: list[GatewayCommand]
-    ) -> None:
-        error = event.error
-        if error is not None and error.overflow:
-            out.append(DiscardAnswer(request_id=request.request_id))
-            self._give_back(state.held, out)
-            self._go_larger(request, state, error, now, out)
+    def _answered(self, request: Request, state: Calling, event: UpstreamAnswered) -> None:
+        error, is_remote = event.error, request.model.variants[0].is_remote
+        if error is not None and error.overflow and not is_remote:
+            self._out.append(DiscardAnswer(request_id=request.request_id))
+            self._give_back(state.held)
+            self._go_larger(request, state, error)
         elif error is not None and error.loading and request.retries < ENGINE_RETRIES:
-            out.append(DiscardAnswer(request_id=request.request_id))
-            self._retry(request, state, out)
-        elif error is not None and request.stream_begun:
-            out.append(DiscardAnswer(request_id=request.request_id))
-            self._give_back(state.held, out)
-            problem = UpstreamRefused(error.message, event.status, error.type, error.code).problem
-            self._fail(request, problem, now, out, held=state.held)
+            self._out.append(DiscardAnswer(request_id=request.request_id))
+            self._retry(request, state)
+        elif event.status >= FIRST_ERROR_STATUS and request.stream_begun:
+            self._out.append(DiscardAnswer(request_id=request.request_id))
+            self._give_back(state.held)
+            self._fail(request, replies.refused_problem(event), held=state.held)
         else:
-            request.first_byte_s = now - request.received_at
-            command_id = self._expect(request)
-            request.become(Relaying(command_id, state.held, event.status))
-            out.append(
-                BeginRelay(
-                    command_id=command_id,
-                    request_id=request.request_id,
-                    headers=self._headers(request, state.held),
-                    stall_timeout_s=self._config.server.stall_timeout_s,
-                )
-            )
+            self._relay(request, state, event.status)
 
-    def _go_larger(
-        self, request: Request, state: Calling, error: UpstreamError, now: float, out: list[GatewayCommand]
-    ) -> None:
+    def _relay(self, request: Request, state: Calling, status: int) -> None:
+        request.first_byte_s = self._now - request.received_at
+        request.stream_begun = request.facts.stream and status < FIRST_ERROR_STATUS
+        self._waiting.discard(request)
+        command_id = self._expect(request)
+        request.become(Relaying(command_id, state.held, status))
+        self._out.append(
+            BeginRelay(
+                command_id=command_id,
+                request_id=request.request_id,
+                headers=replies.headers(request, state.held, self._now),
+                stall_timeout_s=self._config.server.stall_timeout_s,
+            )
+        )
+
+    def _go_larger(self, request: Request, state: Calling, error: UpstreamError) -> None:
         if error.prompt_tokens is not None:
             self._estimator.learn(request.model.name, request.facts, error.prompt_tokens)
-        match larger_variants(
-            request.model, request.facts, error.prompt_tokens or 0, state.held.context_tokens
-        ):
+        match larger_variants(request.model, request.facts, error.prompt_tokens, state.held.context_tokens):
             case Fits() as fits:
-                self._lease(request, fits, out)
+                self._lease(request, fits)
             case TooLarge(problem=problem):
-                self._fail(request, problem, now, out, held=state.held)
+                self._fail(request, problem, held=state.held)
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _retry(self, request: Request, state: Calling, out: list[GatewayCommand]) -> None:
+    def _retry(self, request: Request, state: Calling) -> None:
         request.retries += 1
-        self._give_back(state.held, out, suspect=True)
-        self._lease(request, state.fits, out)
+        self._give_back(state.held, suspect=True)
+        self._lease(request, state.fits)
 
-    def _call_failed(
-        self, request: Request, state: Calling, event: UpstreamFailed, now: float, out: list[GatewayCommand]
-    ) -> None:
+    def _call_failed(self, request: Request, state: Calling, event: UpstreamFailed) -> None:
         lost = state.held.lost
         stopped = lost is not None and lost.kind in {EngineStopped.__name__, ShuttingDown.__name__}
         broke = event.failure in {CallFailure.UNREACHABLE, CallFailure.BROKEN}
         if broke and not stopped and request.retries < ENGINE_RETRIES:
-            self._retry(request, state, out)
+            self._retry(request, state)
             return
-        self._give_back(state.held, out, suspect=True)
-        make: Callable[[str], UpstreamTimeout | UpstreamUnreachable] = (
-            UpstreamTimeout if event.failure is CallFailure.TIMEOUT else UpstreamUnreachable
-        )
-        problem = lost or make(f"upstream of {request.model.name}: {event.reason}").problem
-        self._fail(request, problem, now, out, held=state.held)
+        self._give_back(state.held, suspect=True)
+        self._fail(request, replies.call_problem(request, state.held, event), held=state.held)
 
-    def _relayed(
-        self, request: Request, state: Relaying, event: RelayEnded, now: float, out: list[GatewayCommand]
-    ) -> None:
+    def _relayed(self, request: Request, state: Relaying, event: RelayEnded) -> None:
         if event.usage is not None:
             self._estimator.learn(request.model.name, request.facts, event.usage.prompt_tokens)
-        failure = event.failure
-        self._give_back(state.held, out, suspect=failure in {RelayFailure.BROKEN, RelayFailure.STALLED})
-        if failure is None:
-            outcome = Outcome.ANSWERED if state.status < FIRST_ERROR_STATUS else Outcome.UPSTREAM_ERROR
-            self._end(request, outcome, now, out, status=state.status, held=state.held, relay=event)
-        elif failure in {RelayFailure.CLIENT_GONE, RelayFailure.CANCELED}:
-            self._end(request, Outcome.CANCELED, now, out, status=state.status, held=state.held, relay=event)
-        else:
-            lost = state.held.lost
-            problem = (
-                lost or UpstreamBroke(f"the answer of {request.model.name} broke off: {event.reason}").problem
-            )
-            self._break_off(request, problem, out)
-            self._end(
-                request,
-                Outcome.BROKE_OFF,
-                now,
-                out,
-                status=state.status,
-                held=state.held,
-                relay=event,
-                problem=problem,
-            )
-
-    def _break_off(self, request: Request, problem: Problem, out: list[GatewayCommand]) -> None:
-        if request.facts.stream:
-            out.append(FailStream(request_id=request.request_id, problem=problem))
-        else:
-            out.append(CutConnection(request_id=request.request_id))
+        self._give_back(state.held, suspect=event.failure in {RelayFailure.BROKEN, RelayFailure.STALLED})
+        match event.failure:
+            case None:
+                is_error = state.status >= FIRST_ERROR_STATUS
+                outcome = Outcome.UPSTREAM_ERROR if is_error else Outcome.ANSWERED
+                self._end(request, outcome, state.status, held=state.held, relay=event)
+            case RelayFailure.CLIENT_GONE | RelayFailure.CANCELED:
+                self._end(request, Outcome.CANCELED, state.status, held=state.held, relay=event)
+            case RelayFailure.BROKEN | RelayFailure.INCOMPLETE | RelayFailure.STALLED:
+                problem = replies.relay_problem(request, state.held, event)
+                self._fail(request, problem, held=state.held, begun=state.status, relay=event)
+            case _ as unreachable:
+                assert_never(unreachable)
 
     # --- ends
 
-    def _give_up(self, request_id: RequestId, now: float, out: list[GatewayCommand]) -> None:
-        request = self._requests.get(request_id)
-        if request is None or isinstance(request.state, Canceling):
+    def _give_up(self, request: Request | None) -> None:
+        """The client is gone."""
+        if request is None or (isinstance(request.state, Canceling) and request.state.problem is None):
             self.stale += 1
-            return
-        self._abandon(request, None, now, out)
+        else:
+            self._abandon(request, None)
 
-    def _abandon(
-        self, request: Request, problem: Problem | None, now: float, out: list[GatewayCommand]
-    ) -> None:
+    def _close(self, *, force: bool) -> None:
+        self._closing = True
+        if not force:
+            return
+        problem = ShuttingDown("the server shut down before the answer was complete").problem
+        for request in list(self._requests.values()):
+            if not isinstance(request.state, Canceling):
+                self._abandon(request, problem)
+
+    def _abandon(self, request: Request, problem: Problem | None) -> None:
+        """End a request in whatever state it is; without a problem where its client is gone."""
+        self._waiting.discard(request)
         match request.state:
             case AwaitingLease(lease_id=lease_id) | AwaitingCountLease(lease_id=lease_id):
-                self._give_back(Held(lease_id, 0), out)
+                self._release(lease_id)
                 if problem is None:
-                    self._end(request, Outcome.CANCELED, now, out)
+                    self._end(request, Outcome.CANCELED)
                 else:
-                    self._fail(request, problem, now, out)
+                    self._fail(request, problem)
             case Counting(command_id=command_id, held=held) | Calling(command_id=command_id, held=held):
-                out.append(CancelUpstream(request_id=request.request_id))
-                request.become(Canceling(command_id, held, problem, relaying=False))
-            case Relaying(command_id=command_id, held=held):
-                out.append(CancelUpstream(request_id=request.request_id))
-                request.become(Canceling(command_id, held, problem, relaying=True))
+                self._out.append(CancelUpstream(request_id=request.request_id))
+                request.become(Canceling(command_id, held, problem))
+            case Relaying(command_id=command_id, held=held, status=status):
+                self._out.append(CancelUpstream(request_id=request.request_id))
+                request.become(Canceling(command_id, held, problem, status))
             case Canceling() as state:
                 request.become(evolve(state, problem=problem))
             case Received():
@@ -525,113 +466,65 @@ class Gateway:
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _canceled(
-        self,
-        request: Request,
-        state: Canceling,
-        event: UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed,
-        now: float,
-        out: list[GatewayCommand],
-    ) -> None:
-        if isinstance(event, UpstreamAnswered):
-            out.append(DiscardAnswer(request_id=request.request_id))
-        self._give_back(state.held, out)
+    def _canceled(self, request: Request, state: Canceling, event: Completion) -> None:
+        """What was canceled has come to its end, which may be another than that."""
         relay = event if isinstance(event, RelayEnded) else None
-        if relay is not None and relay.failure is None:
-            self._end(request, Outcome.ANSWERED, now, out, status=200, held=state.held, relay=relay)
-        elif state.problem is None:
-            self._end(request, Outcome.CANCELED, now, out, held=state.held, relay=relay)
-        elif state.relaying:
-            self._break_off(request, state.problem, out)
-            self._end(
-                request, Outcome.BROKE_OFF, now, out, held=state.held, relay=relay, problem=state.problem
-            )
+        if relay is not None and relay.failure is None and state.held is not None:
+            self._relayed(request, Relaying(state.command_id, state.held, state.status), relay)
+            return
+        if isinstance(event, UpstreamAnswered):
+            self._out.append(DiscardAnswer(request_id=request.request_id))
+        self._give_back(state.held)
+        if state.problem is None or (relay is not None and relay.failure is RelayFailure.CLIENT_GONE):
+            self._end(request, Outcome.CANCELED, state.status, held=state.held, relay=relay)
         else:
-            self._fail(request, state.problem, now, out, held=state.held)
+            self._fail(request, state.problem, held=state.held, begun=state.status, relay=relay)
 
     def _fail(
         self,
         request: Request,
         problem: Problem,
-        now: float,
-        out: list[GatewayCommand],
         *,
         held: Held | None = None,
+        begun: int = 0,
+        relay: RelayEnded | None = None,
     ) -> None:
+        """Tell the client in the way that is left, and end; `begun` is the status of an answer that has begun."""
         if request.stream_begun:
-            out.append(FailStream(request_id=request.request_id, problem=problem))
+            self._out.append(FailStream(request_id=request.request_id, problem=problem))
+        elif begun:
+            self._out.append(CutConnection(request_id=request.request_id))
         else:
-            headers = self._headers(request, held)
-            out.append(SendProblem(request_id=request.request_id, problem=problem, headers=headers))
-        status = 200 if request.stream_begun else problem.status
-        self._end(request, Outcome.FAILED, now, out, status=status, held=held, problem=problem)
+            headers = replies.headers(request, held, self._now)
+            self._out.append(SendProblem(request_id=request.request_id, problem=problem, headers=headers))
+        outcome = Outcome.BROKE_OFF if begun else Outcome.FAILED
+        status = begun or (0 if request.stream_begun else problem.status)
+        self._end(request, outcome, status, held=held, relay=relay, problem=problem)
 
     def _end(
         self,
         request: Request,
         outcome: Outcome,
-        now: float,
-        out: list[GatewayCommand],
-        *,
         status: int = 0,
+        *,
         held: Held | None = None,
         relay: RelayEnded | None = None,
         problem: Problem | None = None,
     ) -> None:
         del self._requests[request.request_id]
-        self._waiting.pop(request.request_id, None)
-        out.append(
-            RecordRequest(
-                request_id=request.request_id,
-                outcome=outcome,
-                path=request.facts.path,
-                model=request.model.name,
-                context_tokens=held.context_tokens if held is not None else None,
-                status=status,
-                attempts=request.attempts,
-                wait_s=request.wait_s,
-                first_byte_s=request.first_byte_s,
-                total_s=now - request.received_at,
-                usage=relay.usage if relay is not None else None,
-                finish_reason=relay.finish_reason if relay is not None else None,
-                problem=problem,
-            )
+        self._waiting.discard(request)
+        record = replies.record(
+            request, outcome, self._now, status=status, held=held, relay=relay, problem=problem
         )
-
-    def _headers(self, request: Request, held: Held | None) -> tuple[tuple[str, str], ...]:
-        headers = [("x-request-id", str(request.request_id)), ("x-gw-model", request.model.name)]
-        if held is not None:
-            headers.append(("x-gw-variant", str(held.context_tokens)))
-        headers.append(("x-gw-attempts", str(request.attempts)))
-        headers.append(("x-gw-wait-ms", str(int(request.wait_s * 1000))))
-        return tuple(headers)
-
-    def _close(self, now: float, out: list[GatewayCommand], *, force: bool) -> None:
-        self._closing = True
-        if not force:
-            return
-        problem = ShuttingDown("the server shut down before the answer was complete").problem
-        for request in list(self._requests.values()):
-            if not (isinstance(request.state, Canceling) and request.state.problem is None):
-                self._abandon(request, problem, now, out)
+        self._out.append(record)
 
     # --- clients that wait
 
-    def _comment(self, now: float, out: list[GatewayCommand]) -> None:
-        for request in self._waiting.values():
-            if request.comment_at is None or now < request.comment_at:
-                continue
-            request.comment_at = now + COMMENT_PERIOD_S
+    def _comment(self) -> None:
+        for request in self._waiting.take_due(self._now):
             if not request.stream_begun:
                 request.stream_begun = True
-                out.append(BeginStream(request_id=request.request_id, headers=self._headers(request, None)))
-            waited_s = int(now - request.received_at)
-            text = f"gatewright: waiting for {request.model.name}, {waited_s} s"
-            state = request.state
-            if isinstance(state, AwaitingLease) and (progress := state.progress) is not None:
-                expected = f" of about {progress.expected_s:.0f} s" if progress.expected_s else ""
-                text = (
-                    f"gatewright: {progress.engine} {progress.phase}, position {progress.position} in the queue, "
-                    f"waited {waited_s} s{expected}"
-                )
-            out.append(SendComment(request_id=request.request_id, text=text))
+                headers = replies.headers(request, None, self._now)
+                self._out.append(BeginStream(request_id=request.request_id, headers=headers))
+            text = replies.waiting_comment(request, self._now)
+            self._out.append(SendComment(request_id=request.request_id, text=text))

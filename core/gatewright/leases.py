@@ -27,7 +27,7 @@ class LeaseEngine:
         variants: Engines that would do, best first, all of one model, never empty.
         purpose: Whether it takes a slot.
         need_tokens: Context that the request needs, for display.
-        max_waiting: Refuse if so many leases wait already.
+        max_waiting: Refuse if so many leases wait already for engines of the same place.
         max_wait_s: Wait after which no lease is granted ahead of this one.
         queue_timeout_s: Longest wait.
     """

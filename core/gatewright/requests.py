@@ -104,7 +104,13 @@ class Calling:
 
 @frozen
 class Relaying:
-    """The answer is on its way to the client."""
+    """The answer is on its way to the client.
+
+    Attributes:
+        command_id: Of the relay.
+        held: Lease of the engine.
+        status: HTTP status of the answer.
+    """
 
     command_id: CommandId
     held: Held
@@ -119,13 +125,13 @@ class Canceling:
         command_id: Of the call, count or relay that was canceled.
         held: Lease to give back.
         problem: What to tell the client; None if it is gone.
-        relaying: Whether part of the answer went out.
+        status: Of the answer of which part went out; 0 if nothing did.
     """
 
     command_id: CommandId
     held: Held | None
     problem: Problem | None
-    relaying: bool
+    status: int = 0
 
 
 RequestState = Received | AwaitingCountLease | Counting | AwaitingLease | Calling | Relaying | Canceling
@@ -152,26 +158,28 @@ class Request:
         facts: What it asks.
         model: Model that it goes to.
         received_at: Seconds, on the Gateway's clock.
+        waits_since: When it began to wait for an engine; None while it has one.
+        comment_at: When the next comment is due, should it wait then.
         state: Present state; changed only by `become`.
         attempts: Calls to upstreams so far.
         retries: Attempts that were repeated because an engine broke.
-        wait_s: From arrival to the first lease.
+        waited_s: Waits for engines that are over.
         first_byte_s: From arrival to the first byte of the answer.
         stream_begun: The client has a 200 and the head of an event stream already.
-        comment_at: When the next comment for a waiting client is due.
     """
 
     request_id: RequestId
     facts: RequestFacts
     model: ModelConfig
     received_at: float
+    waits_since: float | None
+    comment_at: float
     state: RequestState = Received()
     attempts: int = 0
     retries: int = 0
-    wait_s: float = 0.0
+    waited_s: float = 0.0
     first_byte_s: float | None = None
     stream_begun: bool = False
-    comment_at: float | None = None
 
     def become(self, state: RequestState) -> None:
         """Go to a state.
@@ -182,3 +190,7 @@ class Request:
         if type(state) not in TRANSITIONS[type(self.state)]:
             raise AssertionError(f"no transition from {type(self.state).__name__} to {type(state).__name__}")
         self.state = state
+
+    def wait_s(self, now: float) -> float:
+        """Time that it waited for engines, counting included, over all attempts."""
+        return self.waited_s + (now - self.waits_since if self.waits_since is not None else 0.0)

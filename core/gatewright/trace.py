@@ -1,6 +1,7 @@
 """Traces: what a machine was told and what it answered, line by line, to be replayed into a fresh machine."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from gatewright.timers import Machine
 
 _SECRET_FLAGS: Final = frozenset({"--api-key", "--hf-token", "-hft"})
 _DIGEST_LENGTH: Final = 12
+_DIGEST: Final = re.compile(rf"sha256:[0-9a-f]{{{_DIGEST_LENGTH}}}")
 
 
 @frozen(kw_only=True)
@@ -137,6 +139,6 @@ def _blank_argument(previous: str, arg: str) -> str:
 
 
 def _digest(secret: str) -> str:
-    if secret.startswith("sha256:"):
+    if _DIGEST.fullmatch(secret):
         return secret  # of a replay: blanked when it was recorded
     return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:_DIGEST_LENGTH]

@@ -131,7 +131,9 @@ def test_a_bad_configuration_exits_with_2_and_starts_nothing(tmp_path: Path, tex
 
 def test_no_configuration_says_what_to_do(tmp_path: Path) -> None:
     env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    done = subprocess.run([SERVER], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False, env=env)
+    done = subprocess.run(
+        [SERVER], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False, env=env
+    )
     assert done.returncode == 2
     assert "--model FILE.gguf" in done.stderr
 
@@ -139,7 +141,9 @@ def test_no_configuration_says_what_to_do(tmp_path: Path) -> None:
 def test_a_taken_port_is_one_line(tiny_model: Path) -> None:
     with Gateway(model_lua("tiny", tiny_model, (512,))) as gateway:
         command = [SERVER, "--config", gateway.config, "--listen", f"127.0.0.1:{gateway.port}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=gateway._env)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, env=gateway._env
+        )
         assert done.returncode == 1
         assert f"cannot listen on 127.0.0.1:{gateway.port}" in done.stderr
         assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.support.gateway import Gateway, model_lua
+from tests.support.gateway import Gateway, model_lua, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -32,11 +32,13 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def gateway(tiny_model: Path) -> Iterator[Gateway]:
-    embedder = model_lua("embedder", tiny_model, (512,), args=', "--embeddings"').replace(
+def gateway(tiny_model: Path, embedding_model: Path) -> Iterator[Gateway]:
+    embedder = model_lua("embedder", embedding_model, (512,), args=', "--embeddings"').replace(
         "presets.engines.llamacpp", "presets.engines.llamacpp_secondary"
     )
-    with Gateway(model_lua("tiny", tiny_model, (1024, 4096), slots=2), embedder, server='api_keys = { "sk-local" }') as running:
+    with Gateway(
+        model_lua("tiny", tiny_model, (1024, 4096), slots=2), embedder, server='api_keys = { "sk-local" }'
+    ) as running:
         yield running
 
 
@@ -92,7 +94,10 @@ def test_json_schema(client: openai.OpenAI) -> None:
     completion = client.chat.completions.create(
         model="tiny",
         messages=[{"role": "user", "content": "yes or no?"}],
-        response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}},
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+        },
         max_tokens=60,
     )
     assert json.loads(completion.choices[0].message.content or "")["answer"] in {"yes", "no"}
@@ -141,4 +146,5 @@ def test_the_client_does_not_retry_what_cannot_help(gateway: Gateway) -> None:
         before = gateway.log.count(" failed 404")
         with pytest.raises(openai.NotFoundError):
             eager.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hi"}])
+    wait_until(lambda: gateway.log.count(" failed 404") > before, "the request is logged")
     assert gateway.log.count(" failed 404") == before + 1

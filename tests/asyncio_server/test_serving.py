@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import Gateway, model_lua, stream_lines, wait_until
+from tests.support.gateway import ENGINE, Gateway, model_lua, stream_lines, wait_until
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
-def gateway(tiny_model: Path) -> Iterator[Gateway]:
+def gateway(tiny_model: Path, embedding_model: Path) -> Iterator[Gateway]:
     small = model_lua("tiny", tiny_model, (512, 2048), slots=2, extra='aliases = { "gpt-4o" }, margin = 16')
     embedder = (
         f'{{ name = "embedder", engine = presets.engines.llamacpp_secondary, connect = "http://127.0.0.1:${{PORT}}",'
-        f' variants = {{ {{ binary = "gatewright-engine", context = 512, args = {{ "-m", "{tiny_model}", "-c", "512",'
+        f' variants = {{ {{ binary = "{ENGINE}", context = 512, args = {{ "-m", "{embedding_model}", "-c", "512",'
         f' "-np", "1", "--port", "${{PORT}}", "--embeddings" }} }} }} }}'
     )
     with Gateway(small, embedder) as running:
@@ -51,7 +51,7 @@ def test_the_smallest_variant_that_fits_answers_and_says_so(gateway: Gateway) ->
 
 def test_a_large_prompt_swaps_to_the_large_variant_and_small_ones_stay_there(gateway: Gateway) -> None:
     assert gateway.chat("tiny")[1]["x-gw-variant"] == "512"
-    status, headers, _ = gateway.chat("tiny", "word " * 250)
+    status, headers, _ = gateway.chat("tiny", "word " * 600)
     assert (status, headers["x-gw-variant"]) == (200, "2048")
     assert gateway.chat("tiny")[1]["x-gw-variant"] == "2048"
     assert len([engine for engine in gateway.engines() if "2048" in " ".join(engine.cmdline())]) <= 1

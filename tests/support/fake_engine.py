@@ -70,7 +70,9 @@ def serve(options: argparse.Namespace) -> None:
             if path == "/hang":
                 hanging.set()
             is_ready = options.mode != "never" and time.monotonic() >= ready_at
-            body: dict[str, object] = {"status": "ok"} if is_ready else {"error": {"message": "Loading model"}}
+            body: dict[str, object] = (
+                {"status": "ok"} if is_ready else {"error": {"message": "Loading model"}}
+            )
             if is_ready and path == "/props":
                 body = {
                     "default_generation_settings": {"n_ctx": options.context},

@@ -36,11 +36,13 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0)
     raise AssertionError(f"timed out after {timeout_s} s: {what}")
 
 
-def model_lua(name: str, gguf: Path, contexts: tuple[int, ...], *, slots: int = 1, extra: str = "", args: str = "") -> str:
+def model_lua(
+    name: str, gguf: Path, contexts: tuple[int, ...], *, slots: int = 1, extra: str = "", args: str = ""
+) -> str:
     """A model of the configuration file, with one embedded engine for each context."""
     variants = ", ".join(
         f'{{ binary = "{ENGINE}", context = {context}, args = {{ "-m", "{gguf}", "-c", "{context * slots}", '
-        f'"-np", "{slots}", "--port", "${{PORT}}", "--host", "127.0.0.1", "--jinja" {args} }} }}'
+        f'"-np", "{slots}", "--port", "${{PORT}}", "--host", "127.0.0.1", "--jinja", "-t", "1" {args} }} }}'
         for context in contexts
     )
     return (
@@ -58,7 +60,9 @@ class Gateway:
         listen: Members of `server` about addresses.
     """
 
-    def __init__(self, *models: str, server: str = "", listen: str | None = None, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *models: str, server: str = "", listen: str | None = None, env: dict[str, str] | None = None
+    ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gwt-"))
         self.config = self.directory / "gatewright.lua"
         self.log_file = self.directory / "log"
@@ -83,7 +87,11 @@ class Gateway:
         """Start it and wait until it listens."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [SERVER, "--config", self.config, *args], stderr=log, stdout=log, env=self._env, cwd=self.directory
+                [SERVER, "--config", self.config, *args],
+                stderr=log,
+                stdout=log,
+                env=self._env,
+                cwd=self.directory,
             )
         match = wait_until(self._listening, "gw-server listens", START_S)
         self.port = int(match.group(1))
@@ -120,13 +128,20 @@ class Gateway:
         return found
 
     def request(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout_s: float = 60.0
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout_s: float = 60.0,
     ) -> tuple[int, dict[str, str], bytes]:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:
             data = json.dumps(body).encode() if isinstance(body, dict | list) else body
-            all_headers = {"Content-Type": "application/json", **(headers or {})} if data is not None else headers or {}
+            all_headers = (
+                {"Content-Type": "application/json", **(headers or {})} if data is not None else headers or {}
+            )
             connection.request(method, path, data, all_headers)
             response = connection.getresponse()
             return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
@@ -188,10 +203,14 @@ class Gateway:
 
 
 @contextmanager
-def stream_lines(gateway: Gateway, body: dict[str, Any], path: str = "/v1/chat/completions") -> Iterator[http.client.HTTPResponse]:
+def stream_lines(
+    gateway: Gateway, body: dict[str, Any], path: str = "/v1/chat/completions"
+) -> Iterator[http.client.HTTPResponse]:
     """An open streaming response; leaving closes the connection."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
-    connection.request("POST", path, json.dumps({"stream": True, **body}), {"Content-Type": "application/json"})
+    connection.request(
+        "POST", path, json.dumps({"stream": True, **body}), {"Content-Type": "application/json"}
+    )
     try:
         yield connection.getresponse()
     finally:

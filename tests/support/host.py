@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import fake_engine
+
 from gatewright.engines.spec import EngineSpec, EngineTimeouts, ProcessSpec
 from gatewright.ids import LeaseId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseProgress
 from gatewright_host.process_group import is_alive
 from gatewright_host.state_dir import StateDir
-from tests.support import fake_engine
 
 PATIENCE_S = 30.0
 """Far more than anything takes: a test fails by it, none waits for it."""
@@ -82,7 +83,7 @@ class News:
 async def until(happened: Callable[[], object]) -> None:
     """Wait for something that other processes bring about."""
     async with asyncio.timeout(PATIENCE_S):
-        while not happened():
+        while not happened():  # noqa: ASYNC110  # it happens in other processes
             await asyncio.sleep(0.005)
 
 

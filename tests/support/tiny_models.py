@@ -250,14 +250,17 @@ def _weights(size: _Size, tokens: list[str], seed: int) -> dict[str, _Array]:
     _wire_tool_calls(tensors, size, tokens)
     stored: dict[str, _Array] = {key: data.astype(np.float16) for key, data in tensors.items()}
     norms = [f"blk.{layer}.{part}_norm.weight" for layer in range(size.layers) for part in ("attn", "ffn")]
-    return stored | {key: np.ones(width, dtype=np.float32) for key in (*norms, "output_norm.weight")}
+    stored.update({key: np.ones(width, dtype=np.float32) for key in (*norms, "output_norm.weight")})
+    return stored
 
 
 def _rank_weights(size: _Size, seed: int) -> dict[str, _Array]:
     """What Qwen3 has beyond llama: a norm on queries and keys, and the head (the score is the softmax's "yes")."""
     head = np.random.default_rng(seed).normal(0.0, 1.0, (2, size.width)).astype(np.float32)
     norms = [f"blk.{layer}.attn_{part}_norm.weight" for layer in range(size.layers) for part in "qk"]
-    return {"cls.output.weight": head} | {key: np.ones(size.head_dim, dtype=np.float32) for key in norms}
+    tensors: dict[str, _Array] = {key: np.ones(size.head_dim, dtype=np.float32) for key in norms}
+    tensors["cls.output.weight"] = head
+    return tensors
 
 
 def _wire_tool_calls(tensors: dict[str, _Matrix], size: _Size, tokens: list[str]) -> None:

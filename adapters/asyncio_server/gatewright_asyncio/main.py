@@ -19,7 +19,9 @@ from gatewright_asyncio.listeners import CannotListen
 from gatewright_asyncio.server import Server
 from gatewright_host.config_choice import ChosenConfig, choose_config
 from gatewright_host.config_files import load_config
+from gatewright_host.host_protocol import HostLost, HostRefused
 from gatewright_host.log_setup import set_up_logging
+from gatewright_host.state_dir import StateDirError
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
@@ -27,6 +29,10 @@ EXIT_CONFIG: Final = 2
 NO_CONFIG: Final = (
     "there is no configuration: name one with --config FILE, serve a model with --model FILE.gguf, "
     "try the bundled one with --demo, or put a gatewright.lua here or into the user's configuration directory"
+)
+
+NO_LISTENER: Final = (
+    "server.listen_v4 and server.listen_v6: both are 'none' and there is no server.listen_unix: nothing to listen on"
 )
 
 logger: Final = logging.getLogger("gatewright.server")
@@ -69,6 +75,8 @@ def command(  # noqa: PLR0917  # click passes options by name
         _refuse(error.problems)
     if chosen is None or config is None:
         _refuse((NO_CONFIG,))
+    if not config.server.listen:
+        _refuse((NO_LISTENER,))
     if check:
         for warning in chosen.warnings:
             click.echo(f"warning: {warning}", err=True)
@@ -143,7 +151,7 @@ def _serve(config: Config, chosen: ChosenConfig, overrides: _Overrides) -> int:
     problems: list[str] = []
     try:
         anyio.run(run, backend="asyncio", backend_options={"use_uvloop": find_spec("uvloop") is not None})
-    except* CannotListen as group:
+    except* (CannotListen, HostLost, HostRefused, StateDirError) as group:
         problems = [str(error) for error in group.exceptions]
     for problem in problems:
         click.echo(f"gw-server: {problem}", err=True)

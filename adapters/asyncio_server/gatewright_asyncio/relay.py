@@ -63,7 +63,9 @@ class Relay:
         self._command = command
         self._held = held
         self._answer = answer
-        self._tap = make_tap(format_, held.head.get("content-type"))
+        self._tap = make_tap(
+            format_, held.head.get("content-type"), held.head.get("content-encoding")
+        )
         self._pieces: list[bytes] = []
         self._relayed_bytes = 0
 
@@ -75,6 +77,9 @@ class Relay:
             await self._pass_on()
         except RelayStopped as stopped:
             failure, reason = stopped.failure, stopped.reason
+            if self._tap.in_event:
+                # Whatever error event follows must not become part of half an event.
+                self._answer.stream.write(self._answer.body(b"\n\n"))
         return RelayEnded(
             command_id=self._command.command_id,
             failure=failure,

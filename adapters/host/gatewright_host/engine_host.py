@@ -4,11 +4,12 @@ import asyncio
 import logging
 import os
 import time
+from functools import cache
 from types import TracebackType
 from typing import Final, Self
 
-from gatewright.events import LeaseAsked, ShutdownRequested, SpecsReplaced, StopAsked
 from gatewright.engines.spec import EngineSpec
+from gatewright.events import LeaseAsked, ShutdownRequested, SpecsReplaced, StopAsked
 from gatewright.fleet import Fleet
 from gatewright.leases import LeaseRequest
 from gatewright_host.engine_log import EnginesLogFile
@@ -72,7 +73,6 @@ class EngineHost:
         self._trace = trace
         self._lock = HostLock(state.lock_file)
         self._records = Records(state.records_dir)
-        self._file = EnginesLogFile(state.engines_log)
         self._started_at = time.monotonic()
         self._driver: FleetDriver | None = None
         self._socket: HostSocket | None = None
@@ -88,7 +88,8 @@ class EngineHost:
         try:
             await self._sweep()
             fleet = Fleet(linger_s=self._linger_s, now=time.monotonic())
-            self._driver = FleetDriver(fleet, self._records, self._file, self._trace)
+            file = EnginesLogFile(self.state.engines_log)
+            self._driver = FleetDriver(fleet, self._records, file, self._trace)
             self._socket = HostSocket(self, self._driver)
             path = self.state.choose_socket()
             await self._socket.listen(path)
@@ -110,7 +111,8 @@ class EngineHost:
             async with asyncio.timeout(None if error is None else FORCED_END_TIMEOUT_S):
                 await self.shutdown(force=error is not None)
         except TimeoutError:
-            _logger.error("some engine did not end within %g s of being killed", FORCED_END_TIMEOUT_S)
+            # Without its traceback, which would lead to this line only.
+            _logger.error("an engine did not end within %g s of SIGKILL", FORCED_END_TIMEOUT_S)  # noqa: TRY400
         finally:
             await self._close()
 
@@ -125,7 +127,6 @@ class EngineHost:
             self._socket.close()
         if self._driver is not None:
             self._driver.close()
-        self._file.close()
         self._lock.release()
         # Everything is done; only the event loop has to hear of it.
         if self._driver is not None:
@@ -163,8 +164,6 @@ class EngineHost:
 
     def status(self) -> HostStatus:
         """What the host and its engines do now."""
-        from importlib.metadata import version  # noqa: PLC0415  # costs more than a host needs to come up
-
         engines = []
         for engine in self.driver.fleet.status(time.monotonic()):
             process = self.driver.processes.get(engine.engine_id) if engine.engine_id is not None else None
@@ -173,7 +172,7 @@ class EngineHost:
             engines.append(EngineReport(engine=engine, pid=pid, memory_bytes=memory))
         return HostStatus(
             pid=os.getpid(),
-            version=version("gatewright"),
+            version=_version(),
             uptime_s=time.monotonic() - self._started_at,
             detached=self.is_detached,
             holders=self.driver.holders,
@@ -192,3 +191,10 @@ class EngineHost:
     async def wait_exit(self) -> str:
         """Wait until the Fleet says that the host has nothing left to do, and return its reason."""
         return await asyncio.shield(self.driver.exit_reason)
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  # clients wait for hosts to come up
+
+    return version("gatewright")

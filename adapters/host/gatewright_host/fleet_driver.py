@@ -7,11 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatewright.commands import (
     ExitHost,
-    FleetCommand,
     Log,
     ProbeEngine,
     SignalEngine,
@@ -20,9 +19,11 @@ from gatewright.commands import (
 )
 from gatewright.events import (
     EngineExited,
+    EngineProbed,
     EngineSpawned,
     EngineSpawnFailed,
     FleetEvent,
+    Health,
     HolderAttached,
     HolderGone,
     Woke,
@@ -30,17 +31,18 @@ from gatewright.events import (
 from gatewright.fleet import Fleet
 from gatewright.ids import EngineId, HolderId
 from gatewright.leases import LeaseNews
-from gatewright.trace import TraceLine
 from gatewright_host.engine_log import EnginesLogFile
 from gatewright_host.log_setup import log_level_of
 from gatewright_host.ports import Ports
-from gatewright_host.probe import probe_engine
 from gatewright_host.process import EngineProcess, SpawnError
 from gatewright_host.records import Records
 
+if TYPE_CHECKING:
+    from gatewright.trace import TraceLine
+
 Deliver = Callable[[LeaseNews], None]
 """Takes the news of one holder; must return at once and must not raise."""
-Trace = Callable[[TraceLine], None]
+Trace = Callable[["TraceLine"], None]
 """Takes what a machine was told and answered."""
 
 MACHINE: Final = "fleet"
@@ -54,7 +56,7 @@ class FleetDriver:
     Args:
         fleet: The machine.
         records: Where running engines are recorded.
-        file: Where engines' lines go.
+        file: Where engines' lines go; `close` closes it.
         trace: Told of every event and its commands.
 
     Attributes:
@@ -63,7 +65,9 @@ class FleetDriver:
         exit_reason: Resolved with the reason of `ExitHost`.
     """
 
-    def __init__(self, fleet: Fleet, records: Records, file: EnginesLogFile, trace: Trace | None = None) -> None:
+    def __init__(
+        self, fleet: Fleet, records: Records, file: EnginesLogFile, trace: Trace | None = None
+    ) -> None:
         self.fleet = fleet
         self.processes: dict[EngineId, EngineProcess] = {}
         self._loop = asyncio.get_running_loop()
@@ -119,20 +123,28 @@ class FleetDriver:
         if self._closed:
             return
         self._inbox.append(event)
-        if self._is_feeding:
-            return
+        if not self._is_feeding:
+            self._drain()
+
+    def _drain(self) -> None:
         self._is_feeding = True
         try:
             while self._inbox:
                 self._handle(self._inbox.popleft())
         finally:
             self._is_feeding = False
-        self._set_alarm()
+            if (
+                self._inbox
+            ):  # a bug, which whoever fed us hears of; the rest of the facts are true all the same
+                self._loop.call_soon(self._drain)
+            self._set_alarm()
 
     def _handle(self, event: FleetEvent) -> None:
         now = time.monotonic()
         commands = self.fleet.handle(event, now)
         if self._trace is not None:
+            from gatewright.trace import TraceLine  # noqa: PLC0415  # clients wait for hosts to come up
+
             self._trace(TraceLine(machine=MACHINE, now=now, event=event, commands=tuple(commands)))
         for command in commands:
             try:
@@ -153,6 +165,7 @@ class FleetDriver:
             self._records.remove(engine.pid)
         self.processes.clear()
         self._holders.clear()
+        self._file.close()
         if not self.exit_reason.done():
             self.exit_reason.set_result("closed")
 
@@ -199,6 +212,11 @@ class FleetDriver:
         except SpawnError as error:
             self.feed(EngineSpawnFailed(command_id=command.command_id, reason=str(error)))
             return
+        except Exception as error:
+            _logger.exception("a bug: spawning %s failed", label)
+            reason = f"{type(error).__name__}: {error}"
+            self.feed(EngineSpawnFailed(command_id=command.command_id, reason=reason))
+            return
         self.processes[engine_id] = engine
         try:
             self._records.add(label, engine.pid, marker)
@@ -217,7 +235,15 @@ class FleetDriver:
         self._start(self._probe(command))
 
     async def _probe(self, command: ProbeEngine) -> None:
-        self.feed(await probe_engine(command))
+        from gatewright_host.probe import probe_engine  # noqa: PLC0415  # as above
+
+        try:
+            probed = await probe_engine(command)
+        except Exception as error:
+            _logger.exception("a bug: probing %s failed", command.base_url)
+            detail = f"{type(error).__name__}: {error}"
+            probed = EngineProbed(command_id=command.command_id, health=Health.WRONG, detail=detail)
+        self.feed(probed)
 
     def _signal_engine(self, command: SignalEngine) -> None:
         engine = self.processes.get(command.engine_id)

@@ -18,6 +18,7 @@ from typing import Any, Final, Self, cast
 
 from gatewright import codec
 from gatewright.engines.spec import EngineSpec
+from gatewright.events import SpecsReplaced
 from gatewright.leases import LeaseNews, LeaseRequest
 from gatewright_host.host_lock import read_announcement
 from gatewright_host.host_protocol import (
@@ -125,7 +126,7 @@ class BlockingHostClient:
         client = cls(connection, announcement.pid)
         try:
             connection.connect(announcement.socket)
-            client._greet(watch=watch)  # noqa: SLF001  # its own class
+            client._greet(watch=watch)  # its own class
         except (OSError, HostLost):
             connection.close()
             return None
@@ -219,7 +220,7 @@ class BlockingHostClient:
         Raises:
             HostLost: The host is gone.
         """
-        self._ask(Ask(next(self._ids), "replace_specs", old=old, new=new), None)
+        self._write(codec.encode(SpecsReplaced(old=old, new=new)) + b"\n")
 
     def shutdown(self, *, force: bool = False) -> None:
         """Have a detached host end all engines and itself.

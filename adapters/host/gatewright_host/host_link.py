@@ -8,6 +8,7 @@ from typing import Any, Final, Self, cast
 
 from gatewright import codec
 from gatewright.engines.spec import EngineSpec
+from gatewright.events import SpecsReplaced
 from gatewright.leases import LeaseNews, LeaseRequest
 from gatewright_host.host_protocol import (
     ASK,
@@ -89,8 +90,9 @@ class AsyncHostLink(asyncio.Protocol):
             self._transport.write(codec.encode(request) + b"\n")
 
     def replace_specs(self, old: tuple[EngineSpec, ...], new: tuple[EngineSpec, ...]) -> None:
-        """The configuration was reloaded; see `EngineHost`."""
-        self._write_ask(Ask(next(self._ids), "replace_specs", old=old, new=new))
+        """The configuration was reloaded; see `HostLink`."""
+        if self._transport is not None:
+            self._transport.write(codec.encode(SpecsReplaced(old=old, new=new)) + b"\n")
 
     async def status(self) -> HostStatus:
         """What the host and its engines do now.
@@ -118,15 +120,11 @@ class AsyncHostLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _write_ask(self, ask: Ask) -> None:
-        if self._transport is not None:
-            self._transport.write(write_line(ASK, ask))
-
     async def _ask(self, ask: Ask, kind: Any) -> Any:
         if self._transport is None:
             raise HostLost(self._reason)
         future = self._replies[ask.id] = asyncio.get_running_loop().create_future()
-        self._write_ask(ask)
+        self._transport.write(write_line(ASK, ask))
         try:
             reply = await future
         finally:

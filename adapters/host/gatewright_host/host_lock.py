@@ -10,7 +10,7 @@ import msgspec
 from attrs import frozen
 
 
-class HostRunning(Exception):  # noqa: N818  # a finding; the process attaches to that host instead
+class HostRunning(Exception):  # a finding; the process attaches to that host instead
     """Another process is the engine host of this state directory."""
 
 

@@ -26,12 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if "--detach" in args and os.fork() != 0:
         # Before anything is loaded: the client waits for this process, and the host is not its child.
-        os._exit(0)  # noqa: SLF001  # its public name: no clean-up of what the child goes on with
+        os._exit(0)  # its public name: no clean-up of what the child goes on with
     # Loaded after the fork, for the same reason.
     import argparse  # noqa: PLC0415
     import asyncio  # noqa: PLC0415
 
-    parser = argparse.ArgumentParser(prog="gatewright_host.host_main", description="The detached engine host.")
+    parser = argparse.ArgumentParser(
+        prog="gatewright_host.host_main", description="The detached engine host."
+    )
     parser.add_argument("--state-dir", required=True, help="its lock, socket, records and logs")
     parser.add_argument(
         "--linger",

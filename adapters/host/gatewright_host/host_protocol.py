@@ -1,17 +1,15 @@
 """What passes over an engine host's socket: lines of JSON, each an object with one member.
 
 A client begins with `{"hello": {"protocol": 1, "watch": false}}` and is answered by `{"welcome": {...}}`. Then it
-sends lease messages as `gatewright.codec` writes them, whose answers come in the same way, and asks
-(`{"ask": {"id": 1, "op": "status"}}`), which are answered by `{"reply": {"id": 1, "result": ...}}` or
-`{"reply": {"id": 1, "error": "..."}}`. A connection that said `watch` may only ask, and keeps no host from ending.
+sends lease messages and `SpecsReplaced` as `gatewright.codec` writes them, whose answers come in the same way,
+and asks (`{"ask": {"id": 1, "op": "status"}}`), which are answered by `{"reply": {"id": 1, "result": ...}}` or
+`{"reply": {"id": 1, "error": "..."}}`. A connection that said `watch` holds no leases and keeps no host from ending.
 On what it does not understand the host answers `{"error": "..."}` and closes.
 """
 
 from typing import Any, Final, Literal
 
 import msgspec
-
-from gatewright.engines.spec import EngineSpec
 
 PROTOCOL: Final = 1
 """To be raised with every change of the messages that an older side would misread."""
@@ -30,11 +28,11 @@ class ProtocolError(Exception):
     """What came over the socket makes no sense."""
 
 
-class HostLost(Exception):  # noqa: N818  # what happened, as in `gatewright.errors`
+class HostLost(Exception):  # what happened, as in `gatewright.errors`
     """The engine host is not there, or not any more; the message is one line for people."""
 
 
-class HostRefused(Exception):  # noqa: N818  # as above
+class HostRefused(Exception):  # as above
     """The engine host is there and wants nothing to do with us, or with what was asked."""
 
 
@@ -70,16 +68,12 @@ class Ask(msgspec.Struct, omit_defaults=True):
         op: What is asked.
         model: Of "stop": engines of this model; None for all.
         force: Of "stop" and "shutdown": at once.
-        old: Of "replace_specs".
-        new: Of "replace_specs".
     """
 
     id: int
-    op: Literal["status", "stop", "replace_specs", "paths", "shutdown"]
+    op: Literal["status", "stop", "paths", "shutdown"]
     model: str | None = None
     force: bool = False
-    old: tuple[EngineSpec, ...] = ()
-    new: tuple[EngineSpec, ...] = ()
 
 
 class Reply(msgspec.Struct, omit_defaults=True):

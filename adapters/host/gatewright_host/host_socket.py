@@ -56,7 +56,9 @@ class HostSocket:
     def __init__(self, host: "EngineHost", driver: FleetDriver) -> None:
         self.host = host
         self.driver = driver
-        self.connections: set[HostConnection] = set()
+        self._connections: set[HostConnection] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
 
@@ -66,6 +68,16 @@ class HostSocket:
         Raises:
             OSError: It cannot be done.
         """
+        listener = self._bind(path)
+        try:
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: HostConnection(self), sock=listener, backlog=_BACKLOG
+            )
+        except BaseException:
+            listener.close()
+            raise
+
+    def _bind(self, path: Path) -> socket.socket:
         with suppress(FileNotFoundError):
             path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,12 +85,21 @@ class HostSocket:
             listener.bind(os.fspath(path))
             self._path = path
             path.chmod(0o600)  # nobody could connect before `listen`
-            self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: HostConnection(self), sock=listener, backlog=_BACKLOG
-            )
         except BaseException:
             listener.close()
             raise
+        return listener
+
+    def add(self, connection: "HostConnection") -> None:
+        """A client connected."""
+        self._connections.add(connection)
+        self._is_empty.clear()
+
+    def remove(self, connection: "HostConnection") -> None:
+        """A client is gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
 
     def close(self) -> None:
         """Stop listening, remove the socket, and drop all connections."""
@@ -89,13 +110,12 @@ class HostSocket:
             with suppress(OSError):
                 self._path.unlink()
             self._path = None
-        for connection in list(self.connections):
+        for connection in list(self._connections):
             connection.drop(flush=False)
 
     async def wait_closed(self) -> None:
         """Wait until the event loop has let go of all connections that `close` dropped."""
-        while self.connections:
-            await asyncio.sleep(0)
+        await self._is_empty.wait()
 
 
 class HostConnection(asyncio.Protocol):
@@ -115,7 +135,7 @@ class HostConnection(asyncio.Protocol):
         """A client connected."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._owner.connections.add(self)
+        self._owner.add(self)
         if not _is_ours(transport):
             self._fail("this engine host belongs to another user")
             return
@@ -133,7 +153,7 @@ class HostConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # why does not matter
         """The client is gone, and its leases with it."""
-        self._owner.connections.discard(self)
+        self._owner.remove(self)
         self._transport = None
         self._stop_hello_timer()
         if self._holder is not None:
@@ -150,7 +170,7 @@ class HostConnection(asyncio.Protocol):
         elif tag == ASK:
             self._answer(read_content(content, Ask))
         else:
-            self._lease(codec.decode(line))
+            self._hear(codec.decode(line))
 
     def _greet(self, hello: Hello) -> None:
         # A watcher of another version may still look, stop engines and end the host: how else to get rid of it?
@@ -168,14 +188,17 @@ class HostConnection(asyncio.Protocol):
         if not hello.watch:
             self._holder = self._owner.driver.attach(self._deliver)
 
-    def _lease(self, request: object) -> None:
-        if not isinstance(request, LeaseEngine | ReleaseLease):
-            raise ProtocolError(f"{type(request).__name__} is not for the engine host")
-        if self._holder is None:
+    def _hear(self, message: object) -> None:
+        if isinstance(message, SpecsReplaced):
+            self._owner.driver.feed(message)
+        elif not isinstance(message, LeaseEngine | ReleaseLease):
+            raise ProtocolError(f"{type(message).__name__} is not for the engine host")
+        elif self._holder is None:
             raise ProtocolError("a watcher holds no leases")
-        if isinstance(request, LeaseEngine) and not request.variants:
+        elif isinstance(message, LeaseEngine) and not message.variants:
             raise ProtocolError("a lease for no variant")
-        self._owner.driver.feed(LeaseAsked(holder=self._holder, request=request))
+        else:
+            self._owner.driver.feed(LeaseAsked(holder=self._holder, request=message))
 
     def _answer(self, ask: Ask) -> None:
         try:
@@ -191,13 +214,13 @@ class HostConnection(asyncio.Protocol):
                 return host.status()
             case "stop":
                 host.stop_engines(ask.model, force=ask.force)
-            case "replace_specs":
-                self._owner.driver.feed(SpecsReplaced(old=ask.old, new=ask.new))
             case "paths":
                 return Paths(engines_log=str(host.state.engines_log), host_log=str(host.state.host_log))
             case "shutdown":
                 if not host.is_detached:
-                    raise ProtocolError(f"the engine host is part of a server (pid {os.getpid()}): stop that one")
+                    raise ProtocolError(
+                        f"the engine host is part of a server (pid {os.getpid()}): stop that one"
+                    )
                 host.request_shutdown(force=ask.force)
             case _ as unreachable:
                 assert_never(unreachable)

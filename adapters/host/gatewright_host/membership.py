@@ -17,7 +17,6 @@ from gatewright.leases import (
     LeaseProgress,
     LeaseRefused,
     LeaseRequest,
-    ReleaseLease,
 )
 from gatewright_host.engine_host import EngineHost, HostLink
 from gatewright_host.fleet_driver import Deliver, Trace
@@ -72,9 +71,7 @@ class FleetMembership:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
                 await self._join()
         except TimeoutError as error:
-            raise HostLost(
-                f"another process holds {self._state.lock_file} and does not answer"
-            ) from error
+            raise HostLost(f"another process holds {self._state.lock_file} and does not answer") from error
         return self
 
     async def __aexit__(
@@ -200,7 +197,9 @@ class FleetMembership:
         self._report(over)
 
     def _report(self, over: dict[LeaseId, bool]) -> None:
-        problem = EngineHostLost("the process that owns the engines went away", retry_after_s=_LOST_RETRY_S).problem
+        problem = EngineHostLost(
+            "the process that owns the engines went away", retry_after_s=_LOST_RETRY_S
+        ).problem
         for lease_id, was_granted in over.items():
             if was_granted:
                 self._deliver(LeaseLost(lease_id=lease_id, problem=problem))
@@ -214,7 +213,9 @@ class FleetMembership:
                     await self._join()
                 break
             except Exception as error:  # noqa: BLE001  # whatever it is, requests must be answered, and tries go on
-                reason = "the one that has the lock does not answer" if isinstance(error, TimeoutError) else error
+                reason = (
+                    "the one that has the lock does not answer" if isinstance(error, TimeoutError) else error
+                )
                 _logger.error("no engine host: %s", reason)  # noqa: TRY400  # a traceback says no more
                 unsent, self._unsent = self._unsent, {}
                 self._report(dict.fromkeys(unsent, False))

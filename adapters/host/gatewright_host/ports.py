@@ -86,7 +86,7 @@ def _free_port(host: str) -> int:
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(address)
             return int(probe.getsockname()[1])
-    except OSError:
+    except (OSError, UnicodeError):
         # Not an address of this machine (a container's, say): a port that is free here is the best guess.
         with socket.socket() as probe:
             probe.bind((_LOOPBACK, 0))

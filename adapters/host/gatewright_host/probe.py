@@ -20,7 +20,7 @@ _LARGEST_BODY_BYTES: Final = 4 * 1024 * 1024
 _LONGEST_DETAIL: Final = 200
 
 
-class _BadAnswer(Exception):  # noqa: N818  # no failure of ours: a finding
+class _BadAnswer(Exception):  # no failure of ours: a finding
     """What came is no HTTP, or too much of it."""
 
 
@@ -52,6 +52,8 @@ async def probe_engine(command: ProbeEngine) -> EngineProbed:
         detail = detail or f"no answer within {command.timeout_s:g} s"
     except OSError as error:
         detail = error.strerror or str(error)
+    except (ValueError, h11.ProtocolError) as error:  # of a URL that is none
+        health, detail = Health.WRONG, str(error)
     settings = properties.default_generation_settings
     return EngineProbed(
         command_id=command.command_id,

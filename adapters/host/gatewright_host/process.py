@@ -1,7 +1,6 @@
 """One engine process: started in a group of its own, heard, signalled, and reported gone with its whole group."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
@@ -47,7 +46,9 @@ def die_with_parent() -> Callable[[], None] | None:
     """
     if sys.platform != "linux":
         return None
-    prctl, getppid, exit_now = ctypes.CDLL(None).prctl, os.getppid, os._exit  # noqa: SLF001  # its public name
+    import ctypes  # noqa: PLC0415  # clients wait for hosts to come up, and no engine runs yet then
+
+    prctl, getppid, exit_now = ctypes.CDLL(None).prctl, os.getppid, os._exit  # its public name
     request, number, parent = ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL), os.getpid()
 
     def prepare() -> None:
@@ -82,6 +83,7 @@ class EngineProcess:
         self._leader: int | None = None
         self._check: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[str], None] | None = None
+        self._was_signalled = False
 
     @classmethod
     def spawn(
@@ -121,12 +123,13 @@ class EngineProcess:
         log = EngineLog(spec.label, file)
         log.pid = spawned.pid
         engine = cls(spec.label, filled.base_url, log, spawned, output)
-        engine._watch(exited)  # noqa: SLF001  # its own class
+        engine._watch(exited)  # its own class
         return engine
 
     def send_signal(self, which: StopSignal) -> None:
         """Signal the whole group."""
         if self._on_exit is not None:
+            self._was_signalled = True
             kill_group(self.pid, _SIGNALS[which])
 
     def kill_and_forget(self) -> None:
@@ -186,7 +189,8 @@ class EngineProcess:
                 how = f"killed by {signal.Signals(-status).name}"
             except ValueError:
                 how = f"killed by signal {-status}"
-        last = self.log.telling_line()
+        # What it said last is no reason where it was told to end.
+        last = "" if self._was_signalled else self.log.telling_line()
         return f"{how}: {last}" if last else how
 
     def _close(self) -> None:

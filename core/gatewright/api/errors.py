@@ -116,7 +116,7 @@ def read_upstream_error(status: int, headers: Headers, body: bytes) -> UpstreamE
     if error is None:
         text = _TAG.sub(" ", body[:_MAX_READ_CHARACTERS].decode("utf-8", "replace"))
         return UpstreamError(message=_one_line(text) or f"HTTP status {status}", retry_after_s=retry_after_s)
-    message = _text(error.get("message")) or _text(error.get("detail")) or f"HTTP status {status}"
+    message = _text(error.get("message")) or _text(error.get("detail")) or ""
     kind, code = _text(error.get("type")), _text(error.get("code"))
     prompt_tokens, context_tokens = _number(error.get("n_prompt_tokens")), _number(error.get("n_ctx"))
     overflow = kind == _LLAMA_OVERFLOW or code == _OPENAI_OVERFLOW
@@ -126,7 +126,7 @@ def read_upstream_error(status: int, headers: Headers, body: bytes) -> UpstreamE
             overflow = True
             prompt_tokens, context_tokens = _number(match["prompt"]), _number(match["context"])
     return UpstreamError(
-        message=_one_line(message),
+        message=_one_line(message) or f"HTTP status {status}",
         type=kind,
         code=code,
         overflow=overflow,

@@ -48,9 +48,11 @@ def find_span(body: bytes, content_type: str, name: str) -> tuple[int, int] | No
     delimiter = b"\r\n" + delimiter
     head = len(delimiter) - 2
     while True:
+        if body.startswith(b"--", head):
+            return None  # behind the last part
         start = body.find(b"\r\n\r\n", head, head + _MAX_PART_HEAD_BYTES)
         if start < 0:
-            return None  # behind the last part
+            raise InvalidRequest("The request body is no form: a part has no head")
         start += 4
         # The blank line may itself be the line end before the next boundary: an empty value.
         end = body.find(delimiter, start - 2)

@@ -26,6 +26,7 @@ from gatewright.engines.states import (
     Stopped,
     Stopping,
     check_transition,
+    probed_part,
 )
 from gatewright.errors import EngineCrashed, EngineStartFailed, EngineStartTimeout, Problem
 from gatewright.events import EngineProbed, Health
@@ -39,7 +40,10 @@ FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 60.0
 HEALTHY_AFTER_S: Final = 60.0
 REFUSED_FOR_S: Final = 60.0
-DEFAULT_SLOTS: Final = 1
+LEAST_SLOTS: Final = 1
+"""Of an engine that tells none, or nonsense."""
+
+LeaseKey = tuple[HolderId, LeaseId]
 
 
 class Counter:
@@ -69,19 +73,19 @@ class Engine:
         state: Present state; changed only by `_become`.
         leases: Leases that occupy a slot.
         counts: Leases for counting, which occupy none.
-        stop_wanted: It is to stop as soon as nobody holds it: an operator or a new configuration says so.
+        stop_wanted: It is to stop as soon as nobody holds or awaits it.
+        retired: No configuration names it any more.
         last_start_s: Duration of its last successful start.
-        context_tokens: Context of one slot as the engine itself told, once it did.
     """
 
     def __init__(self, spec: EngineSpec, counter: Counter) -> None:
         self.spec = spec
         self.state: EngineState = Stopped()
-        self.leases: set[tuple[HolderId, LeaseId]] = set()
-        self.counts: set[tuple[HolderId, LeaseId]] = set()
+        self.leases: set[LeaseKey] = set()
+        self.counts: set[LeaseKey] = set()
         self.stop_wanted = False
+        self.retired = False
         self.last_start_s: float | None = None
-        self.context_tokens: int | None = None
         self._counter = counter
         self._failures = 0
 
@@ -97,16 +101,44 @@ class Engine:
     @property
     def has_free_slot(self) -> bool:
         """Whether a lease can be granted now."""
-        match self.state:
-            case Ready(slots=slots, suspect=False):
-                return slots is None or len(self.leases) < slots
-            case _:
-                return False
+        state = self.state
+        return (
+            isinstance(state, Ready)
+            and not state.suspect
+            and (state.slots is None or len(self.leases) < state.slots)
+        )
 
     @property
     def is_well(self) -> bool:
         """Whether it answers, as far as anybody knows."""
         return isinstance(self.state, Ready) and not self.state.suspect
+
+    def start_failure(self, now: float) -> tuple[Problem, float] | None:
+        """Why it could not be started, and when that may be tried again; None unless that is to come."""
+        state = self.state.then if isinstance(self.state, Stopping) else self.state
+        match state:
+            case Refused(problem=problem, retry_at=retry_at) if now < retry_at:
+                return problem, retry_at
+            case Crashed(problem=problem, was_ready=False, retry_at=retry_at) if now < retry_at:
+                return problem, retry_at
+            case _:
+                return None
+
+    def may_start(self, now: float) -> bool:
+        """Whether it is not running, and not backing off after a failure."""
+        match self.state:
+            case Crashed(retry_at=retry_at) | Refused(retry_at=retry_at):
+                return now >= retry_at
+            case state:
+                return isinstance(state, Stopped)
+
+    def idle_until(self) -> float | None:
+        """When it will have been idle for too long; None while that is not certain."""
+        match self.state:
+            case Ready(engine_id=int(), idle_since=float(idle_since)):
+                return idle_since + self.spec.timeouts.idle_s
+            case _:
+                return None
 
     def base_url(self) -> str:
         """Where a ready engine listens.
@@ -117,10 +149,11 @@ class Engine:
         assert isinstance(self.state, Ready), self.state
         return self.state.base_url
 
-    # --- wanted by the Fleet
+    # --- wanted by its place
 
     def start(self, now: float, out: list[FleetCommand]) -> None:
         """Spawn the process; a remote provider is ready at once."""
+        self.stop_wanted = self.retired
         if self.spec.is_remote:
             self._become(
                 Ready(None, self.spec.connect, now, self.spec.parallel, now, suspect=False, probing=None)
@@ -154,15 +187,10 @@ class Engine:
             case Ready() | Draining():
                 self._become(Stopped())
                 return
-            case Stopping(engine_id=engine_id, spawn_id=spawn_id, kill_at=kill_at, then=earlier):
+            case Stopping(engine_id=engine_id, spawn_id=spawn_id, kill_at=kill_at, then=after):
                 if not force or kill_at is None:
                     return
-                after = earlier
-            case Crashed() | Refused():
-                if then is None:
-                    self._become(Stopped())
-                return
-            case Stopped():
+            case Stopped() | Crashed() | Refused():
                 return
             case _ as unreachable:
                 assert_never(unreachable)
@@ -185,8 +213,13 @@ class Engine:
     def forgive(self) -> None:
         """Forget earlier failures: the operator asked for a clean start."""
         self._failures = 0
-        if isinstance(self.state, Crashed | Refused):
-            self._become(Stopped())
+        match self.state:
+            case Crashed() | Refused():
+                self._become(Stopped())
+            case Stopping(then=Crashed() | Refused()) as stopping:
+                self._become(evolve(stopping, then=Stopped()))
+            case _:
+                pass
 
     def leases_changed(self, now: float, *, suspect: bool = False) -> None:
         """Call after each change of `leases` or `counts`."""
@@ -200,11 +233,17 @@ class Engine:
 
     def _with_leases(self, ready: Ready, now: float, *, suspect: bool) -> Ready:
         idle_since = None if self.is_leased else (ready.idle_since if ready.idle_since is not None else now)
-        if ready.probing is None or not suspect:
-            if idle_since == ready.idle_since:
-                return ready
-            return evolve(ready, idle_since=idle_since)
-        return evolve(ready, idle_since=idle_since, suspect=True, probing=evolve(ready.probing, due_at=now))
+        probing = ready.probing
+        if suspect and probing is not None:
+            # A probe that is under way may have seen the engine before it broke: it becomes stale.
+            return evolve(
+                ready, idle_since=idle_since, suspect=True, probing=Probing(None, now, probing.failed)
+            )
+        if idle_since == ready.idle_since:
+            return ready
+        return Ready(
+            ready.engine_id, ready.base_url, ready.since, ready.slots, idle_since, ready.suspect, probing
+        )
 
     # --- told by the host
 
@@ -213,10 +252,13 @@ class Engine:
         match self.state:
             case Starting() as starting:
                 self._become(evolve(starting, spawn_id=None, base_url=base_url, probing=Probing(None, now)))
-            case Stopping(engine_id=engine_id, kill_at=kill_at) as stopping:
+            case Stopping(engine_id=engine_id, kill_at=None) as stopping:
                 self._become(evolve(stopping, spawn_id=None))
-                signal = StopSignal.KILL if kill_at is None else StopSignal.TERMINATE
-                out.append(SignalEngine(engine_id=engine_id, signal=signal))
+                out.append(SignalEngine(engine_id=engine_id, signal=StopSignal.KILL))
+            case Stopping(engine_id=engine_id) as stopping:
+                kill_at = now + self.spec.timeouts.stop_s
+                self._become(evolve(stopping, spawn_id=None, kill_at=kill_at))
+                out.append(SignalEngine(engine_id=engine_id, signal=StopSignal.TERMINATE))
             case _:
                 raise AssertionError(f"spawned in {self.state}")
 
@@ -247,7 +289,6 @@ class Engine:
                 raise AssertionError(f"exited in {self.state}")
             case _ as unreachable:
                 assert_never(unreachable)
-        self.context_tokens = None
 
     def _crash(self, problem: Problem, now: float, *, ready_since: float | None) -> Crashed:
         if ready_since is not None and now - ready_since >= HEALTHY_AFTER_S:
@@ -276,8 +317,8 @@ class Engine:
         match event.health:
             case Health.READY:
                 self.last_start_s = now - state.since
-                self._note_properties(event, out)
-                slots = self.spec.parallel or event.slots or DEFAULT_SLOTS
+                out.extend(_doubts(self.spec, event))
+                slots = max(self.spec.parallel or event.slots or 0, LEAST_SLOTS)
                 probing = Probing(None, now + LEASED_PROBE_PERIOD_S)
                 self._become(
                     Ready(state.engine_id, state.base_url, now, slots, now, suspect=False, probing=probing)
@@ -289,26 +330,6 @@ class Engine:
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _note_properties(self, event: EngineProbed, out: list[FleetCommand]) -> None:
-        self.context_tokens = event.context_tokens
-        label, told, configured = self.spec.label, event.context_tokens, self.spec.context_tokens
-        if told is not None and told < configured:
-            out.append(
-                Log(
-                    severity=Severity.WARNING,
-                    text=f"engine {label} gives a slot only {told} tokens, the configuration says {configured}: "
-                    "check -c, -np and -kvu in its args",
-                )
-            )
-        if event.slots is not None and self.spec.parallel is not None and event.slots < self.spec.parallel:
-            out.append(
-                Log(
-                    severity=Severity.WARNING,
-                    text=f"engine {label} has {event.slots} slots, the configuration says parallel = "
-                    f"{self.spec.parallel}: requests beyond its slots wait inside the engine",
-                )
-            )
-
     def _probed_while_ready(self, ready: Ready, event: EngineProbed, now: float) -> Ready:
         assert ready.probing is not None
         if event.health is Health.READY:
@@ -317,7 +338,7 @@ class Engine:
         return evolve(ready, probing=Probing(None, now + period_s, ready.probing.failed + 1))
 
     def _give_up_if_hung(self, now: float, out: list[FleetCommand]) -> None:
-        ready = self._answering()
+        ready = probed_part(self.state)
         if not isinstance(ready, Ready) or ready.probing is None or ready.probing.failed < HUNG_AFTER_PROBES:
             return
         text = (
@@ -330,7 +351,7 @@ class Engine:
     # --- told by the clock
 
     def elapse(self, now: float, out: list[FleetCommand]) -> None:
-        """Do what is due: probes, the end of the start-up timeout, SIGKILL, the idle stop."""
+        """Do what is due: probes, the end of the start-up timeout, SIGKILL."""
         match self.state:
             case Starting(give_up_at=give_up_at) | Loading(give_up_at=give_up_at) if now >= give_up_at:
                 text = (
@@ -343,73 +364,40 @@ class Engine:
             ):
                 self._become(evolve(stopping, kill_at=None))
                 out.append(SignalEngine(engine_id=engine_id, signal=StopSignal.KILL))
-            case Ready(idle_since=float(idle_since)) if now >= idle_since + self.spec.timeouts.idle_s:
-                self.stop(now, out)
             case _:
                 self._probe_if_due(now, out)
 
     def _probe_if_due(self, now: float, out: list[FleetCommand]) -> None:
-        due_at, target = self._probe_due_at(), self._answering()
+        due_at, part = self._probe_due_at(), probed_part(self.state)
         if due_at is None or now < due_at:
             return
-        assert target is not None
-        assert target.probing is not None
-        assert target.engine_id is not None
+        assert part is not None
+        assert part.probing is not None
+        assert part.engine_id is not None
         command_id = self._counter.command()
-        probing = evolve(target.probing, command_id=command_id)
         out.append(
             ProbeEngine(
                 command_id=command_id,
-                engine_id=target.engine_id,
-                base_url=target.base_url,
+                engine_id=part.engine_id,
+                base_url=part.base_url,
                 timeout_s=self.spec.timeouts.health_check_s,
-                ask_properties=isinstance(self.state, Starting | Loading),
+                ask_properties=not isinstance(part, Ready),
             )
         )
+        probing = evolve(part.probing, command_id=command_id)
         match self.state:
-            case Starting() | Loading() | Ready() as state:
-                self._become(evolve(state, probing=probing))
             case Draining(ready=ready):
                 self._become(Draining(evolve(ready, probing=probing)))
             case _:
-                raise AssertionError(f"probing in {self.state}")
+                self._become(evolve(part, probing=probing))
 
     def _probe_due_at(self) -> float | None:
-        state = self._answering()
+        state = probed_part(self.state)
         if state is None or state.probing is None or state.probing.command_id is not None:
             return None
-        if isinstance(state, Ready) and not (self.is_leased or state.suspect):
+        if isinstance(state, Ready) and not (state.suspect or self.is_leased):
             return None
         return state.probing.due_at
-
-    def _answering(self) -> Starting | Loading | Ready | None:
-        """The part of the state that probes are about, in the states that have one."""
-        state = self.state.ready if isinstance(self.state, Draining) else self.state
-        return state if isinstance(state, Starting | Loading | Ready) else None
-
-    @property
-    def probe_id(self) -> CommandId | None:
-        """The probe under way, if there is one."""
-        state = self._answering()
-        return state.probing.command_id if state is not None and state.probing is not None else None
-
-    @property
-    def spawn_id(self) -> CommandId | None:
-        """The spawn under way, if there is one."""
-        return self.state.spawn_id if isinstance(self.state, Starting | Stopping) else None
-
-    @property
-    def engine_id(self) -> EngineId | None:
-        """The process, if there is one."""
-        match self.state:
-            case Starting(engine_id=engine_id) | Loading(engine_id=engine_id) | Stopping(engine_id=engine_id):
-                return engine_id
-            case Ready(engine_id=engine_id) | Draining(ready=Ready(engine_id=engine_id)):
-                return engine_id
-            case Stopped() | Crashed() | Refused():
-                return None
-            case _ as unreachable:
-                assert_never(unreachable)
 
     @property
     def wake_at(self) -> Deadline | None:
@@ -422,9 +410,21 @@ class Engine:
                 return earliest(wake, Deadline(give_up_at, f"start-up timeout of {label}"))
             case Stopping(kill_at=float(kill_at), spawn_id=None):
                 return Deadline(kill_at, f"kill {label}")
-            case Ready(idle_since=float(idle_since)):
-                return earliest(
-                    wake, Deadline(idle_since + self.spec.timeouts.idle_s, f"idle stop of {label}")
-                )
             case _:
                 return wake
+
+
+def _doubts(spec: EngineSpec, event: EngineProbed) -> list[Log]:
+    """What the operator should hear of an engine that is ready and not as its configuration says."""
+    texts = []
+    if event.context_tokens is not None and event.context_tokens < spec.context_tokens:
+        texts.append(
+            f"engine {spec.label} gives a slot only {event.context_tokens} tokens, the configuration says "
+            f"{spec.context_tokens}: check -c, -np and -kvu in its args"
+        )
+    if event.slots is not None and spec.parallel is not None and event.slots < spec.parallel:
+        texts.append(
+            f"engine {spec.label} has {event.slots} slots, the configuration says parallel = {spec.parallel}: "
+            "requests beyond its slots wait inside the engine"
+        )
+    return [Log(severity=Severity.WARNING, text=text) for text in texts]

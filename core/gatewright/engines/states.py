@@ -85,7 +85,7 @@ class Ready:
         slots: Requests at a time; None for no limit.
         idle_since: When its last lease came back; None while leased.
         suspect: Somebody saw its connection break: nobody gets it before a probe has found it well.
-        probing: Health probes; None for a remote provider.
+        probing: Health probes, made while it is leased or suspect; None for a remote provider.
     """
 
     engine_id: EngineId | None
@@ -99,7 +99,7 @@ class Ready:
 
 @frozen
 class Draining:
-    """It answers, but nobody gets a new lease: another engine's turn has come."""
+    """It answers and is leased, but nobody gets a new lease: another engine's turn has come."""
 
     ready: Ready
 
@@ -154,7 +154,7 @@ EngineState = Stopped | Starting | Loading | Ready | Draining | Stopping | Crash
 TRANSITIONS: Final = MappingProxyType(
     {
         Stopped: frozenset({Starting, Ready}),  # straight to Ready: a remote provider
-        Starting: frozenset({Starting, Loading, Ready, Stopping, Crashed, Refused, Stopped}),
+        Starting: frozenset({Starting, Loading, Ready, Stopping, Crashed, Refused}),
         Loading: frozenset({Loading, Ready, Stopping, Crashed}),
         Ready: frozenset({Ready, Draining, Stopping, Crashed, Stopped}),  # straight to Stopped: remote
         Draining: frozenset({Draining, Ready, Stopping, Crashed, Stopped}),
@@ -182,4 +182,30 @@ def state_name(state: EngineState) -> str:
 
 def has_process(state: EngineState) -> bool:
     """Whether the engine takes up its place: a process runs, is being spawned or has not ended yet."""
-    return isinstance(state, Starting | Loading | Ready | Draining | Stopping)
+    return not isinstance(state, Stopped | Crashed | Refused)
+
+
+def probed_part(state: EngineState) -> Starting | Loading | Ready | None:
+    """The part of a state that probes are about, in the states that have one."""
+    if isinstance(state, Draining):
+        return state.ready
+    return state if isinstance(state, Starting | Loading | Ready) else None
+
+
+def probe_id_of(state: EngineState) -> CommandId | None:
+    """The probe under way, if there is one."""
+    part = probed_part(state)
+    return part.probing.command_id if part is not None and part.probing is not None else None
+
+
+def spawn_id_of(state: EngineState) -> CommandId | None:
+    """The spawn under way, if there is one."""
+    return state.spawn_id if isinstance(state, Starting | Stopping) else None
+
+
+def engine_id_of(state: EngineState) -> EngineId | None:
+    """The process, if there is one."""
+    if isinstance(state, Stopping):
+        return state.engine_id
+    part = probed_part(state)
+    return part.engine_id if part is not None else None

@@ -3,12 +3,14 @@
 from math import ceil, sqrt
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from gatewright.api.facts import RequestFacts
 
+CERTAIN_TOKENS_PER_BYTE: Final = 1 / 128
+"""Below this nothing goes: the longest tokens of current vocabularies are runs of 128 spaces."""
 FEWEST_TOKENS_PER_BYTE: Final = 1 / 12
-"""Below this even long runs of white space or very common words do not go (large vocabularies, English)."""
+"""Below this no text goes that means anything (large vocabularies, English)."""
 MOST_TOKENS_PER_BYTE: Final = 1.0
 """A byte-level tokenizer never makes more tokens than bytes."""
 FALLBACK_BYTES_PER_TOKEN: Final = 4
@@ -18,7 +20,7 @@ TEMPLATE_TOKENS_PER_MESSAGE: Final = 16
 MEDIA_TOKENS: Final = 4096
 """Upper bound of what one image or sound takes in current vision models."""
 
-_LEARNABLE_BYTES: Final = 64
+_LEARNABLE_BYTES: Final = 256  # of less text a chat template takes too large a part
 _MEMORY: Final = 0.1
 _SURE_AFTER: Final = 3
 _WIDTH_SIGMAS: Final = 4.0
@@ -27,17 +29,19 @@ _LEAST_WIDTH: Final = 0.15
 
 @frozen
 class TokenEstimate:
-    """Bounds for a number of prompt tokens, both inclusive; equal where it is known exactly.
+    """Bounds for a number of prompt tokens, inclusive; equal where it is known exactly.
 
     Attributes:
-        low: Not fewer.
+        low: Hardly fewer.
         likely: Best guess.
-        high: Not more.
+        high: Hardly more.
+        floor: Certainly not fewer.
     """
 
     low: int
     likely: int
     high: int
+    floor: int = 0
 
     @property
     def is_exact(self) -> bool:
@@ -47,7 +51,7 @@ class TokenEstimate:
 
 def exactly(tokens: int) -> TokenEstimate:
     """The estimate of somebody who has counted."""
-    return TokenEstimate(tokens, tokens, tokens)
+    return TokenEstimate(tokens, tokens, tokens, tokens)
 
 
 @define
@@ -64,13 +68,14 @@ class TokenRatio:
 
     mean: float = 1 / FALLBACK_BYTES_PER_TOKEN
     variance: float = 0.0
-    seen: int = field(default=0)
+    seen: int = 0
 
     def learn(self, facts: RequestFacts, prompt_tokens: int) -> None:
         """Take in an upstream's exact count; prompts too short to tell, or with media, are passed over."""
-        if facts.prompt_bytes < _LEARNABLE_BYTES or facts.media or prompt_tokens <= 0:
+        text_tokens = prompt_tokens - facts.prompt_tokens_given
+        if facts.prompt_bytes < _LEARNABLE_BYTES or facts.media or text_tokens <= 0:
             return
-        ratio = prompt_tokens / facts.prompt_bytes
+        ratio = text_tokens / facts.prompt_bytes
         self.seen += 1
         if self.seen == 1:
             self.mean = ratio
@@ -94,6 +99,7 @@ class TokenRatio:
             low=given + int(size * low_ratio),
             likely=given + ceil(size * self.mean) + MEDIA_TOKENS // 4 * facts.media,
             high=given + ceil(size * high_ratio) + template + MEDIA_TOKENS * facts.media,
+            floor=given + int(size * CERTAIN_TOKENS_PER_BYTE),
         )
 
 

@@ -27,6 +27,10 @@ class Fits:
     variants: tuple[EngineSpec, ...]
     need_tokens: int
 
+    def variant(self, context_tokens: int) -> EngineSpec | None:
+        """The one with this context, if it is among them."""
+        return next((spec for spec in self.variants if spec.context_tokens == context_tokens), None)
+
 
 @frozen
 class Unsure:
@@ -63,33 +67,39 @@ def choose_variant(model: ModelConfig, facts: RequestFacts, estimate: TokenEstim
     if not facts.sized:
         return Fits(model.variants, 0)
     least = _fit(model, facts, estimate.low, margin_tokens=0)
-    if least is None:
-        return TooLarge(_too_large(model, facts, estimate.low, exact=estimate.is_exact))
     if estimate.is_exact:
-        return least
-    most = _fit(model, facts, estimate.high, margin_tokens=_margin_tokens(model.margin, estimate.high))
-    if most is not None and most.variants[0] == least.variants[0]:
+        return least or TooLarge(_too_large(model, facts, estimate.low, exact=True))
+    if least is None and _fit(model, facts, estimate.floor, margin_tokens=0) is None:
+        return TooLarge(_too_large(model, facts, estimate.likely, exact=False))
+    most = _fit(model, facts, estimate.high, _margin_tokens(model.margin, estimate.high))
+    if least is not None and most is not None and most.variants[0] is least.variants[0]:
         return most
-    likely = _fit(model, facts, estimate.likely, margin_tokens=_margin_tokens(model.margin, estimate.likely))
-    # An estimate never refuses: the largest variant may hold it, and its engine knows for certain.
-    return Unsure(likely or Fits(model.variants[-1:], estimate.likely + (facts.answer_tokens or 0)))
+    likely = _fit(model, facts, estimate.likely, _margin_tokens(model.margin, estimate.likely))
+    if likely is None:
+        # An estimate never refuses: the largest variant may hold it, and its engine knows for certain.
+        return Unsure(Fits(model.variants[-1:], estimate.likely + (facts.answer_tokens or LAST_TOKEN)))
+    if least is not None and least.variants[0] is model.variants[-1] and facts.answer_tokens is None:
+        return likely  # all that a count could add is the engine's own refusal, which comes as exact
+    return Unsure(likely)
 
 
 def larger_variants(
-    model: ModelConfig, facts: RequestFacts, prompt_tokens: int, above: int
+    model: ModelConfig, facts: RequestFacts, prompt_tokens: int | None, above: int
 ) -> Fits | TooLarge:
     """Where a request goes whose engine refused it for its size.
 
     Args:
         model: The model.
         facts: The request.
-        prompt_tokens: The engine's exact count, or 0 if it told none.
+        prompt_tokens: The engine's exact count, if it told one.
         above: Context of the variant that refused, in tokens: only larger ones are considered.
     """
-    fits = _fit(model, facts, max(prompt_tokens, 1), margin_tokens=0)
+    if prompt_tokens is not None and prompt_tokens <= 0:
+        prompt_tokens = None  # nonsense
+    fits = _fit(model, facts, prompt_tokens or LAST_TOKEN, margin_tokens=0)
     variants = tuple(spec for spec in fits.variants if spec.context_tokens > above) if fits else ()
     if fits is None or not variants:
-        return TooLarge(_too_large(model, facts, prompt_tokens or above, exact=True))
+        return TooLarge(_too_large(model, facts, prompt_tokens or above, exact=prompt_tokens is not None))
     return Fits(variants, fits.need_tokens)
 
 

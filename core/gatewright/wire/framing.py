@@ -88,6 +88,7 @@ class ToCloseBody:
 
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?")
+_TRAILER: Final = re.compile(rb"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+:[^\r\n\0]*\r\n)*\r\n")
 _MAX_LINE_BYTES: Final = 4096
 _MAX_TRAILER_BYTES: Final = 65_536
 
@@ -112,6 +113,15 @@ class ChunkedBody:
             data = self._held + data
             self._held = b""
         parts: list[bytes] = []
+        try:
+            self._scan(data, parts)
+        except FramingError as error:
+            error.content = b"".join(parts)
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _scan(self, data: bytes, parts: list[bytes]) -> None:
+        """Collect the content in these bytes and hold back what is not complete."""
         at = 0
         while not self._in_trailer:
             if self._left:
@@ -120,19 +130,13 @@ class ChunkedBody:
                 at += len(part)
                 parts.append(part)
                 if self._left:
-                    break
-            try:
-                following = self._next_chunk(data, at)
-            except FramingError as error:
-                error.content = b"".join(parts)
-                raise
+                    return
+            following = self._next_chunk(data, at)
             if following < 0:
                 self._held = data[at:]
-                break
+                return
             at = following
-        if self._in_trailer:
-            self._read_trailer(data, at)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        self._read_trailer(data, at)
 
     def _next_chunk(self, data: bytes, at: int) -> int:
         """Read over the line end of the last chunk, then the size of the next. Where that one begins, -1 if unknown."""
@@ -165,6 +169,8 @@ class ChunkedBody:
                 if len(self._held) > _MAX_TRAILER_BYTES:
                     raise FramingError("endless trailer")
                 return
+        if _TRAILER.fullmatch(data, at, end) is None:
+            raise FramingError("bad trailer")
         self.complete = True
         self.surplus = data[end:]
 

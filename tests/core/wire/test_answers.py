@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.api.facts import ApiFormat, Usage
@@ -150,6 +150,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, st.sampled_from(list(ApiFormat)))
 def test_nothing_raises_on_any_json(document: object, api_format: ApiFormat):
     AnswerReader(api_format).learn(msgspec.json.encode(document))

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.api.facts import ApiFormat
@@ -234,6 +234,7 @@ def test_wrong_answers_break_without_raising(answer: bytes):
     assert exchange.next_event() == seen[0]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([b"", PLAIN[:-5], CHUNKED[:50], INFORMED[:25]]), st.binary(max_size=200), st.booleans()
 )

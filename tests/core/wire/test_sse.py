@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.wire.sse import SseSplitter, event_data, split_events
@@ -51,6 +51,7 @@ def test_split_at_every_point_and_byte_by_byte_agree(stream: bytes):
     assert split([stream[at : at + 1] for at in range(len(stream))]) == whole
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"data: x", b"a"]), max_size=20),
     st.lists(st.integers(0, 40)),

@@ -2,7 +2,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.api.facts import ApiFormat, Usage
@@ -167,6 +167,7 @@ def test_an_event_too_large_to_be_held_passes_in_pieces():
     assert passed == event + b"data: [DONE]\n\n"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"\n", b"\r", b"data: [DONE]", b'data: {"choices":[{"finish_reason":"x"}]}', b":", b"x"]), max_size=15),
     st.lists(st.integers(0, 200)),

@@ -1,6 +1,5 @@
 """Passing an upstream's answer on to the client, byte for byte through a tap."""
 
-from collections.abc import Iterator
 from typing import Final, assert_never
 
 from attrs import define
@@ -65,46 +64,52 @@ class Relay:
         self._held = held
         self._sink = sink
         self._tap = make_tap(format, held.head.get("content-type"), held.head.get("content-encoding"))
+        self._begun = False
         self._relayed_bytes = 0
 
-    def steps(self) -> Iterator[None]:
-        """Pass everything on; stops for a moment before each wait for the upstream, and when all is done.
+    def step(self) -> RelayEnded | None:
+        """Pass on what has come, or wait for more; how it went once that is known.
 
-        Raises:
-            RelayStopped: A failure; the caller deals with the connection.
+        The caller deals with the connection.
         """
-        head = self._held.head
         try:
-            if not self._sink.begun:
-                headers = forwardable_headers(head.headers) + encode_headers(self._command.headers)
-                self._sink.begin(head.status, headers, head.content_length)
-            self._take(self._tap.feed(self._held.body))
-            while not self._held.ended:
-                yield
+            if not self._begun:
+                self._begin()
+            elif not self._held.ended:
                 self._receive()
-            self._take(self._tap.finish())
-            if not self._tap.complete and head.status < FIRST_ERROR_STATUS:
-                text = "the upstream's stream ended without its last event"
-                raise RelayStopped(RelayFailure.INCOMPLETE, text)
-            self._sink.end()
-            yield
+            else:
+                self._finish()
+                return self._ended(None, "")
+        except RelayStopped as stopped:
+            return self._ended(stopped.failure, stopped.reason)
         except ClientLost as error:
-            raise RelayStopped(RelayFailure.CLIENT_GONE, str(error)) from None
+            return self._ended(RelayFailure.CLIENT_GONE, str(error))
+        return None
 
-    def ended(self, stopped: RelayStopped | None) -> RelayEnded:
-        """How it went.
-
-        Args:
-            stopped: What `steps` raised, if it did.
-        """
+    def _ended(self, failure: RelayFailure | None, reason: str) -> RelayEnded:
         return RelayEnded(
             command_id=self._command.command_id,
-            failure=stopped.failure if stopped is not None else None,
-            reason=stopped.reason if stopped is not None else "",
+            failure=failure,
+            reason=reason,
             usage=self._tap.usage,
             finish_reason=self._tap.finish_reason,
             relayed_bytes=self._relayed_bytes,
         )
+
+    def _begin(self) -> None:
+        self._begun = True
+        head = self._held.head
+        if not self._sink.begun:
+            headers = forwardable_headers(head.headers) + encode_headers(self._command.headers)
+            self._sink.begin(head.status, headers, head.content_length)
+        self._take(self._tap.feed(self._held.body))
+
+    def _finish(self) -> None:
+        self._take(self._tap.finish())
+        if not self._tap.complete and self._held.head.status < FIRST_ERROR_STATUS:
+            text = "the upstream's stream ended without its last event"
+            raise RelayStopped(RelayFailure.INCOMPLETE, text)
+        self._sink.end()
 
     def _take(self, data: bytes) -> None:
         if data:

@@ -1,10 +1,12 @@
 """Bytes to and from a socket, by one thread that blocks and others that may wake it."""
 
 import socket
-import ssl
 from contextlib import suppress
 from select import POLLIN, poll
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 READ_BYTES: Final = 65_536
 
@@ -111,7 +113,7 @@ class Stream:
             self._socket.close()
 
 
-def connect(host: str, port: int, *, tls: ssl.SSLContext | None, timeout_s: float) -> Stream:
+def connect(host: str, port: int, *, tls: "SSLContext | None", timeout_s: float) -> Stream:
     """Open a connection.
 
     Args:

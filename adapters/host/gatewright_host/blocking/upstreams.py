@@ -1,10 +1,9 @@
 """Connections to upstreams, kept alive between requests and shared by all threads of a process."""
 
 import os
-import ssl
 import threading
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -12,6 +11,9 @@ from attrs import define, frozen
 
 from gatewright.wire.client import ClientExchange
 from gatewright_host.blocking.streams import Stream, connect
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 IDLE_PER_UPSTREAM: Final = 64
 IDLE_S: Final = 60.0
@@ -69,7 +71,7 @@ class UpstreamPool:
 
     def __init__(self) -> None:
         self._addresses: dict[str, Address] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._tls: SSLContext | None = None
         self.start_anew()
         _POOLS.add(self)
 
@@ -107,12 +109,18 @@ class UpstreamPool:
             StreamTimeout: It does not stand in time.
             OSError: There is nobody, or no such name.
         """
-        tls = None
-        if address.tls:
-            tls = self._tls = self._tls or ssl.create_default_context()
+        tls = self._tls_context() if address.tls else None
         return Connection(
             address, connect(address.host, address.port, tls=tls, timeout_s=timeout_s), ClientExchange()
         )
+
+    def _tls_context(self) -> "SSLContext":
+        if self._tls is None:
+            # Engines of one's own are asked without encryption, and `gw-cli` is in a hurry.
+            from ssl import create_default_context  # noqa: PLC0415
+
+            self._tls = create_default_context()
+        return self._tls
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for later if it can be used again, else close it."""

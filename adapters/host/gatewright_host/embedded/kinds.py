@@ -46,13 +46,6 @@ class Lora(NamedTuple):
     scale: float
 
 
-class Bias(NamedTuple):
-    """What is added to the logit of a token."""
-
-    token: int
-    bias: float
-
-
 class Grammar(NamedTuple):
     """What every answer must match: GBNF text, or a JSON schema that is still to become GBNF."""
 
@@ -221,15 +214,6 @@ def samplers_by_letter(text: str) -> object:
     if not text or not set(text) <= set(_SAMPLER_LETTERS):
         raise ValueError("letters of " + "".join(_SAMPLER_LETTERS))
     return ";".join(_SAMPLER_LETTERS[letter] for letter in text)
-
-
-def logit_bias(text: str) -> object:
-    """Read ``TOKEN_ID+BIAS`` or ``TOKEN_ID-BIAS``."""
-    for sign in "+-":
-        token, found, bias = text.partition(sign)
-        if found and token.isdecimal():
-            return Bias(int(token), decimal(bias) * (1 if sign == "+" else -1))
-    raise ValueError("TOKEN_ID+BIAS or TOKEN_ID-BIAS")
 
 
 def gbnf(text: str) -> object:

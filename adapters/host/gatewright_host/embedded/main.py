@@ -4,16 +4,18 @@ What the caller can count on, beside what llama-server documents:
 
 - **Loading.** The port is open from the start; until the model is loaded every route answers 503 with llama-server's
   ``{"error": {"message": "Loading model", ...}}``. Once it is loaded, ``listening on ADDRESS`` is printed to stdout,
-  which is how to learn the port behind ``--port 0``. Nothing else goes to stdout; llama.cpp logs to stderr, a write per
-  line.
+  which is how to learn the port behind ``--port 0``. Nothing else goes to stdout; llama.cpp logs to stderr by lines
+  (memory taken, ``... buffer size = N MiB``, from ``--verbosity 4`` on).
 - **Stopping.** SIGTERM and SIGINT end the process at once with exit code 0, while it loads or generates too; clients
-  see their connection close. Save slots before.
+  see their connection close. Save slots before. Only in the first moments, while Python itself starts, does a signal
+  kill it the ordinary way.
 - **Exit codes.** 0 after a signal, ``--help`` or ``--version``; 1 if the engine cannot start; 2 for a wrong command
   line. Either comes with one line ``gatewright-engine: error: ...`` as the last one on stderr.
 
 xllamacpp's module is imported as late as possible: ``--help`` and mistakes cost no more than Python's own start.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,7 +23,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatewright_host.embedded import preflight, stopping
+from gatewright_host.embedded import logs, preflight, stopping
 from gatewright_host.embedded.flags import ACTION, LOG_DISABLE, Settings, UsageError, parse
 from gatewright_host.embedded.kinds import Lora
 from gatewright_host.embedded.params import build
@@ -72,8 +74,9 @@ def _serve(settings: Settings) -> int:
         params = build(engine, settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    logs.write_by_lines()
     if settings.get(LOG_DISABLE):
-        _silence_engine()
+        logs.silence()
     start = _Start(engine, params)
     start.start()
     start.join()
@@ -129,14 +132,6 @@ def _engine() -> Any:
     return xllamacpp
 
 
-def _silence_engine() -> None:
-    """Send llama.cpp's log (file descriptor 2) nowhere, and keep stderr for this program's own errors."""
-    sys.stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-
-
 def _help() -> str:
     lines = [
         f"usage: {_NAME} -m FNAME [flag ...]",
@@ -174,8 +169,9 @@ def _devices(engine: Any) -> str:
 
 
 def _say(text: str) -> int:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # nobody reads; that is no reason to stop serving
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
     return 0
 
 

@@ -7,7 +7,7 @@ every target of the table against the real attributes.
 from typing import Any
 
 from gatewright_host.embedded.flags import ACTION, LOG_DISABLE, Settings
-from gatewright_host.embedded.kinds import SAMPLING_CONFIG, Bias, Grammar, Lora, Member
+from gatewright_host.embedded.kinds import SAMPLING_CONFIG, Grammar, Lora, Member
 
 
 def build(engine: Any, settings: Settings) -> Any:
@@ -60,10 +60,6 @@ def _converted(engine: Any, value: object) -> Any:
             return getattr(engine, enum)[name]
         case Lora(path, scale):
             return engine.CommonAdapterLoraInfo(path, scale)
-        case Bias(token, bias):
-            native = engine.LlamaLogitBias()
-            native.token, native.bias = token, bias
-            return native
         case Grammar(text, is_schema):
             kinds = engine.common_grammar_type
             if is_schema:

@@ -47,7 +47,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
 _ELSEWHERE = (
     "-C --cpu-mask -Cr --cpu-range --cpu-strict -Cb --cpu-mask-batch -Crb --cpu-range-batch --cpu-strict-batch"
     " -e --escape --no-escape --rpc -dev --device --moe-cache-mib -ncffn --n-cpu-ffn --override-kv"
-    " --control-vector --control-vector-scaled --control-vector-layer-range --top-nsigma --top-n-sigma"
+    " --control-vector --control-vector-scaled --control-vector-layer-range --top-nsigma --top-n-sigma -l --logit-bias"
     " --dry-sequence-breaker --spm-infill -lcs --lookup-cache-static -lcd --lookup-cache-dynamic"
     " -mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file -hft --hf-token --offline -mmu --mmproj-url"
     " -mmdev --mmproj-device --mtmd-batch-max-tokens --video-fps --video-timestamp-interval --video-ffmpeg-dir"

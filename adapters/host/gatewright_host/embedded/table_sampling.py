@@ -2,12 +2,10 @@
 
 from gatewright_host.embedded.flags import flag
 from gatewright_host.embedded.kinds import (
-    appended_to,
     decimal,
     gbnf,
     gbnf_file,
     integer,
-    logit_bias,
     penalty_window,
     sampled,
     samplers_by_letter,
@@ -104,12 +102,6 @@ SAMPLING = (
         env="BACKEND_SAMPLING",
     ),
     flag("--ignore-eos", "go on after the end-of-stream token", "sampling.ignore_eos"),
-    flag(
-        "-l, --logit-bias TOKEN_ID(+/-)BIAS",
-        "change the likelihood of a token; may be repeated",
-        appended_to("sampling.logit_bias"),
-        logit_bias,
-    ),
     flag("--grammar GRAMMAR", "grammar that answers must match", "sampling.grammar", gbnf),
     flag("--grammar-file FNAME", "file with that grammar", "sampling.grammar", gbnf_file),
     flag("-j, --json-schema SCHEMA", "JSON schema that answers must match", "sampling.grammar", schema),

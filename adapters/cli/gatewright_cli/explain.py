@@ -1,0 +1,192 @@
+"""`gw-cli explain`: the choice of a variant, without making it."""
+
+from typing import Any, Final, assert_never
+
+import click
+import msgspec
+from attrs import frozen
+
+from gatewright.config import ModelConfig
+from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
+from gatewright.errors import Problem
+from gatewright.selection.tokens import TokenEstimate, TokenEstimator
+from gatewright.selection.variants import (
+    Fits,
+    TooLarge,
+    Unsure,
+    VariantVerdict,
+    choose_variant,
+    explain_variants,
+)
+from gatewright_cli import exits
+from gatewright_cli.choosing import choose_model
+from gatewright_cli.options import Common, common_options
+from gatewright_cli.question import Question, QuestionRequest, join_prompt, make_request
+from gatewright_cli.tables import print_table
+
+_LABEL_WIDTH: Final = 8
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """How a variant is chosen for one question; all sizes in tokens.
+
+    Attributes:
+        model: The model.
+        prompt_bytes: Text of the prompt, in bytes.
+        prompt: Bounds for the prompt.
+        answer_tokens: What is kept free for the answer.
+        answer_is_limit: The question itself limits its answer to that.
+        decisive_tokens: The size of the prompt that decides: an upper bound, or the likely one.
+        margin_tokens: Safety on top of it.
+        need_tokens: Context that is looked for.
+        is_sure: No size within the bounds would change the choice.
+        is_counted: An exact count is asked for before the choice is made.
+        variants: What is said of each.
+        problem: Why no variant will do.
+    """
+
+    model: ModelConfig
+    prompt_bytes: int
+    prompt: TokenEstimate
+    answer_tokens: int
+    answer_is_limit: bool
+    decisive_tokens: int
+    margin_tokens: int
+    need_tokens: int
+    is_sure: bool
+    is_counted: bool
+    variants: tuple[VariantVerdict, ...]
+    problem: Problem | None
+
+
+@click.command()
+@click.argument("words", metavar="[PROMPT]...", nargs=-1)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="A configured model, or a GGUF file.  [default: the configuration's]",
+)
+@click.option("-s", "--system", metavar="TEXT", help="System prompt.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, in tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
+def command(
+    common: Common,
+    /,
+    *,
+    words: tuple[str, ...],
+    model: str | None,
+    system: str | None,
+    max_tokens: int | None,
+    as_json: bool,
+) -> int:
+    """Say which variant of a model a question would go to, and why. Nothing is started.
+
+    The prompt is put together as for `ask`. Its size is an estimate here: a running server has learned from earlier
+    answers how many tokens a text makes, and may know better.
+    """
+    question = Question(prompt=join_prompt(words), system=system, max_tokens=max_tokens)
+    found = choose_model(common, model)
+    explanation = explain(found.model, make_request(found.model, question))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(explanation)), indent=2))
+    else:
+        _print(explanation)
+    return exits.DONE
+
+
+def explain(model: ModelConfig, request: QuestionRequest) -> Explanation:
+    """Ask the core what it would do with a request, knowing nothing of earlier ones."""
+    facts = request.facts
+    estimate = TokenEstimator().estimate(model.name, facts)
+    verdict = choose_variant(model, facts, estimate)
+    reserve = facts.answer_tokens if facts.answer_tokens is not None else model.answer_tokens
+    match verdict:
+        case Fits(need_tokens=need):
+            decisive = estimate.high
+        case Unsure(best_guess=guess):
+            decisive, need = estimate.likely, guess.need_tokens
+        case TooLarge():
+            decisive, need = estimate.low, estimate.low + max(reserve, 1)
+        case _ as unreachable:
+            assert_never(unreachable)
+    # The largest variant takes any prompt that it holds; then neither reserve nor margin is kept.
+    answer = min(reserve, max(need - decisive, 0))
+    return Explanation(
+        model=model,
+        prompt_bytes=facts.prompt_bytes,
+        prompt=estimate,
+        answer_tokens=answer,
+        answer_is_limit=facts.answer_tokens is not None,
+        decisive_tokens=decisive,
+        margin_tokens=max(need - decisive - answer, 0),
+        need_tokens=need,
+        is_sure=not isinstance(verdict, Unsure),
+        is_counted=isinstance(verdict, Unsure) and not model.variants[0].is_remote,
+        variants=explain_variants(model, verdict),
+        problem=verdict.problem if isinstance(verdict, TooLarge) else None,
+    )
+
+
+def _print(explanation: Explanation) -> None:
+    size = explanation.prompt
+    reserve = "limit of the question" if explanation.answer_is_limit else "reserve: answer_tokens"
+    bound = "at most" if explanation.is_sure and explanation.problem is None else "about"
+    if explanation.problem is not None:
+        bound = "at least"
+    lines = {
+        "model": explanation.model.name,
+        "prompt": f"{size.low} to {size.high} tokens, likely {size.likely} ({explanation.prompt_bytes} bytes, estimated)",
+        "answer": f"{explanation.answer_tokens} tokens ({reserve})",
+        "margin": f"{explanation.margin_tokens} tokens",
+        "need": f"{explanation.need_tokens} tokens (prompt of {bound} {explanation.decisive_tokens}, answer, margin)",
+        "count": _count_text(explanation),
+    }
+    for label, text in lines.items():
+        click.echo(f"{click.style(label.ljust(_LABEL_WIDTH), dim=True)}{text}")
+    click.echo()
+    rows = [(_context_text(verdict.context_tokens), verdict.verdict) for verdict in explanation.variants]
+    print_table(("CONTEXT", "VERDICT"), rows, right=frozenset((0,)))
+    if explanation.problem is not None:
+        click.echo(f"\n{explanation.problem.message}")
+
+
+def _count_text(explanation: Explanation) -> str:
+    if explanation.is_sure:
+        return "not needed: every size within these bounds leads to the same choice"
+    if not explanation.is_counted:
+        return "not possible for a remote provider; the likely size decides"
+    program = ", else the tokenizer program" if explanation.model.tokenization is not None else ""
+    return f"asked of a running engine of the model{program}, else the likely size decides"
+
+
+def _context_text(context_tokens: int) -> str:
+    return "-" if context_tokens == UNBOUNDED_CONTEXT_TOKENS else str(context_tokens)
+
+
+def _as_json(explanation: Explanation) -> dict[str, Any]:
+    size = explanation.prompt
+    return {
+        "model": explanation.model.name,
+        "prompt": {
+            "bytes": explanation.prompt_bytes,
+            "low": size.low,
+            "likely": size.likely,
+            "high": size.high,
+        },
+        "answer_tokens": explanation.answer_tokens,
+        "margin_tokens": explanation.margin_tokens,
+        "need_tokens": explanation.need_tokens,
+        "exact_count": explanation.is_counted,
+        "variants": [
+            {
+                "context_tokens": verdict.context_tokens,
+                "verdict": verdict.verdict,
+                "acceptable": verdict.acceptable,
+            }
+            for verdict in explanation.variants
+        ],
+        "error": explanation.problem.message if explanation.problem is not None else None,
+    }

@@ -1,0 +1,340 @@
+"""One request's thread: carries out, in order, what the Gateway commands for it. One method per command."""
+
+import os
+import threading
+from queue import SimpleQueue
+from typing import Final, assert_never
+
+from attrs import evolve, frozen
+
+from gatewright.api.counting import input_tokens_request, prompt_text, read_token_count
+from gatewright.api.errors import read_upstream_error
+from gatewright.api.facts import RequestFacts
+from gatewright.api.rewriting import replace_model
+from gatewright.commands import (
+    BeginRelay,
+    BeginStream,
+    CallUpstream,
+    CountTokens,
+    CutConnection,
+    DiscardAnswer,
+    FailStream,
+    RecordRequest,
+    SendComment,
+    SendProblem,
+)
+from gatewright.events import (
+    CallFailure,
+    ClientGone,
+    RelayFailure,
+    RequestReceived,
+    TokenCountFailed,
+    TokensCounted,
+    UpstreamAnswered,
+    UpstreamFailed,
+)
+from gatewright.ids import RequestId
+from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken, upstream_headers
+from gatewright.wire.fields import Headers, encode_headers
+from gatewright.wire.server import NeedData, RequestHead
+from gatewright_host.blocking.driver import Driver, RequestCommand
+from gatewright_host.blocking.relay import FIRST_ERROR_STATUS, HeldAnswer, Relay
+from gatewright_host.blocking.sink import EVENT_STREAM, ClientLost, Sink
+from gatewright_host.blocking.streams import StreamLost, StreamTimeout
+from gatewright_host.blocking.upstreams import Address, Connection, UpstreamPool
+from gatewright_host.tokenizer_program import count_with_program
+
+ERROR_BODY_BYTES: Final = 65_536
+"""More of an upstream's error is relayed, but not read for its meaning."""
+COUNT_TIMEOUT_S: Final = 30.0
+
+
+@frozen
+class ClientRequest:
+    """A client's request as it came.
+
+    Attributes:
+        request_id: Its id.
+        head: Request line and headers.
+        facts: What it asks.
+        body: All of it.
+    """
+
+    request_id: RequestId
+    head: RequestHead
+    facts: RequestFacts
+    body: bytes
+
+
+@frozen
+class UpstreamRequest:
+    """What an upstream is sent.
+
+    Attributes:
+        method: In upper case.
+        path: Path and query.
+        headers: Without those of the connection.
+        body: All of it.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+
+
+class Exchange:
+    """One request, from `RequestReceived` to `RecordRequest`.
+
+    Args:
+        driver: Where events go.
+        pool: Connections to upstreams.
+        sink: Way back to the client.
+        request: The request.
+
+    Attributes:
+        record: How it ended, once it has.
+    """
+
+    def __init__(self, driver: Driver, pool: UpstreamPool, sink: Sink, request: ClientRequest) -> None:
+        self.record: RecordRequest | None = None
+        self._driver = driver
+        self._pool = pool
+        self._sink = sink
+        self._id = request.request_id
+        self._head = request.head
+        self._facts = request.facts
+        self._body = request.body
+        self._commands: SimpleQueue[RequestCommand] = SimpleQueue()
+        self._lock = threading.Lock()  # over the next two, for `cancel`
+        self._canceled = False
+        self._connection: Connection | None = None
+        self._held: HeldAnswer | None = None
+        self._relay: Relay | None = None
+
+    # --- called by the driver, in any thread
+
+    def put(self, command: RequestCommand) -> None:
+        """Take a command to be carried out in turn."""
+        self._commands.put(command)
+
+    def cancel(self) -> None:
+        """Stop the call, count or relay under way; an attempt to connect runs into its timeout instead."""
+        with self._lock:
+            self._canceled = True
+            if self._connection is not None:
+                self._connection.stream.abort()
+
+    # --- called by whoever knows that the client has gone, in any thread
+
+    def client_lost(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._driver.submit(ClientGone(request_id=self._id))
+
+    # --- the request's own thread
+
+    def run(self) -> RecordRequest:
+        """Carry the request through to its end, and say how it ended."""
+        self.begin()
+        while self.step():
+            pass
+        assert self.record is not None
+        return self.record
+
+    def begin(self) -> None:
+        """Tell the Gateway of the request; `step` has to follow until it returns False."""
+        self._driver.open_mailbox(self._id, self)
+        self._driver.submit(RequestReceived(request_id=self._id, facts=self._facts))
+
+    def step(self) -> bool:
+        """Wait for one thing to do and do it: a command, or the next piece of the answer. False after the last.
+
+        Between two steps a generator can pass on what its sink has collected. Whoever has nobody to pass it on to
+        any more calls `client_lost` and goes on to the end, which is near then.
+        """
+        if self._relay is not None:
+            self._relay_on(self._relay)
+        else:
+            try:
+                self._carry_out(self._commands.get())
+            except ClientLost:
+                self.client_lost()
+        return self.record is None
+
+    def _carry_out(self, command: RequestCommand) -> None:
+        match command:
+            case CallUpstream():
+                self._driver.submit(self._call(command))
+            case BeginRelay():
+                assert self._held is not None
+                self._relay = Relay(command, self._held, self._sink, self._facts.format)
+            case CountTokens():
+                self._driver.submit(self._count(command))
+            case DiscardAnswer():
+                self._drop_upstream()
+            case BeginStream(headers=headers):
+                self._sink.begin(200, EVENT_STREAM + encode_headers(headers), None)
+            case SendComment(text=text):
+                self._sink.comment(text)
+            case SendProblem(problem=problem, headers=headers):
+                self._sink.problem(problem, self._facts.format, encode_headers(headers))
+            case FailStream(problem=problem):
+                self._sink.fail_stream(problem, self._facts.format)
+            case CutConnection():
+                self._sink.cut()
+            case RecordRequest():
+                self._drop_upstream()
+                self.record = command
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _drop_upstream(self) -> None:
+        """Close a connection that is in the middle of an exchange, keep one that is not."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.give_back(connection)
+        self._held = None
+
+    # --- calling
+
+    def _call(self, command: CallUpstream) -> UpstreamAnswered | UpstreamFailed:
+        try:
+            held = self._hold_answer(command)
+        except StreamTimeout:
+            return self._call_failed(command, CallFailure.TIMEOUT, "no answer in time")
+        except OSError as error:
+            return self._call_failed(command, CallFailure.UNREACHABLE, f"cannot connect: {error}")
+        except StreamLost as error:
+            return self._call_failed(command, CallFailure.BROKEN, str(error))
+        self._held = held
+        status = held.head.status
+        if status < FIRST_ERROR_STATUS:
+            return UpstreamAnswered(command_id=command.command_id, status=status)
+        error_facts = read_upstream_error(status, held.head.headers, held.body)
+        return UpstreamAnswered(command_id=command.command_id, status=status, error=error_facts)
+
+    def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
+        self._drop_upstream()
+        if self._canceled:
+            failure = CallFailure.CANCELED
+        return UpstreamFailed(command_id=command.command_id, failure=failure, reason=reason)
+
+    def _hold_answer(self, command: CallUpstream) -> HeldAnswer:
+        address = self._pool.address_of(command.base_url)
+        credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
+        headers = upstream_headers(self._head, credential=credential, format=self._facts.format)
+        body = self._body
+        if command.upstream_model is not None:
+            body = replace_model(body, command.upstream_model, self._head.get("content-type"))
+        request = UpstreamRequest(self._head.method, self._facts.path, headers, body)
+        connection = None if self._canceled else self._pool.take_idle(address)
+        if connection is not None:
+            held = self._exchange(connection, request, command.first_byte_timeout_s)
+            if held is not None:
+                return held
+            # The upstream closed a kept connection while the request was on its way: a fresh one tells.
+        if self._canceled:
+            raise StreamLost("canceled")
+        connection = self._connect(address, command.connect_timeout_s)
+        held = self._exchange(connection, request, command.first_byte_timeout_s)
+        if held is None:
+            raise StreamLost("the upstream closed the connection without an answer")
+        return held
+
+    def _connect(self, address: Address, timeout_s: float) -> Connection:
+        try:
+            return self._pool.open(address, timeout_s)
+        except StreamTimeout:
+            raise TimeoutError(f"no connection within {timeout_s:g} s") from None
+
+    def _attach(self, connection: Connection) -> None:
+        """From now on `cancel` breaks this connection; it also does if it came earlier."""
+        with self._lock:
+            self._connection = connection
+            if self._canceled:
+                connection.stream.abort()
+
+    def _exchange(
+        self, connection: Connection, request: UpstreamRequest, first_byte_timeout_s: float | None
+    ) -> HeldAnswer | None:
+        """Send a request and wait for the first byte of its answer's body, or all of a small error's.
+
+        Returns:
+            None if the connection was closed without a byte of an answer.
+        """
+        self._attach(connection)
+        address = connection.address
+        stream, exchange = connection.stream, connection.exchange
+        for piece in exchange.request_bytes(
+            request.method, address.authority, address.prefix + request.path, request.headers, request.body
+        ):
+            stream.write(piece, first_byte_timeout_s)
+        head: ResponseHead | None = None
+        received = b""
+        while True:
+            match exchange.next_event():
+                case NeedData():
+                    if received and head is not None and head.status < FIRST_ERROR_STATUS:
+                        return HeldAnswer(connection, head, received, ended=False)
+                    exchange.receive(stream.read(first_byte_timeout_s))
+                case ResponseHead() as head:
+                    pass
+                case BodyData(data=data):
+                    received += data
+                    if head is not None and len(received) > ERROR_BODY_BYTES:
+                        return HeldAnswer(connection, head, received, ended=False)
+                case ResponseEnd():
+                    assert head is not None
+                    return HeldAnswer(connection, head, received, ended=True)
+                case UpstreamBroken(reason=reason, unanswered=unanswered):
+                    if head is not None and received and head.status < FIRST_ERROR_STATUS:
+                        return HeldAnswer(connection, head, received, ended=False)
+                    self._drop_upstream()
+                    if unanswered and not self._canceled:
+                        return None
+                    raise StreamLost(reason)
+                case _ as unreachable:
+                    assert_never(unreachable)
+
+    # --- relaying
+
+    def _relay_on(self, relay: Relay) -> None:
+        ended = relay.step()
+        if ended is None:
+            return
+        self._relay = None
+        if ended.failure is not None and self._canceled:
+            ended = evolve(ended, failure=RelayFailure.CANCELED)
+        self._drop_upstream()
+        self._driver.submit(ended)
+
+    # --- counting
+
+    def _count(self, command: CountTokens) -> TokensCounted | TokenCountFailed:
+        try:
+            if command.tokenization is not None:
+                text = prompt_text(self._facts, self._body)
+                tokens = count_with_program(command.tokenization, text, self._facts.messages)
+            else:
+                assert command.base_url is not None
+                tokens = self._count_on_engine(command.base_url)
+        except (OSError, ValueError, StreamLost, StreamTimeout) as error:
+            return TokenCountFailed(command_id=command.command_id, reason=str(error) or type(error).__name__)
+        return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
+
+    def _count_on_engine(self, base_url: str) -> int:
+        address = self._pool.address_of(base_url)
+        path, body = input_tokens_request(self._facts, self._body)
+        request = UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body)
+        try:
+            connection = self._connect(address, COUNT_TIMEOUT_S)
+            held = self._exchange(connection, request, COUNT_TIMEOUT_S)
+        finally:
+            self._drop_upstream()
+        if held is None or not held.ended:
+            raise ValueError("the engine did not count")
+        tokens = read_token_count(path, held.body) if held.head.status < FIRST_ERROR_STATUS else None
+        if tokens is None:
+            raise ValueError(f"the engine answered {held.head.status} to {path}")
+        return tokens

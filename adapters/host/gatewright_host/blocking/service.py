@@ -1,0 +1,85 @@
+"""What all requests of one process share."""
+
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import Self
+
+from gatewright.api.facts import RequestFacts
+from gatewright.config import Config
+from gatewright.gateway import Gateway
+from gatewright.ids import RequestId
+from gatewright.leases import LeaseNews
+from gatewright.wire.server import RequestHead
+from gatewright_host.blocking.driver import Driver, Trace
+from gatewright_host.blocking.exchange import ClientRequest, Exchange
+from gatewright_host.blocking.host_link import Connect, HostLink
+from gatewright_host.blocking.sink import Sink
+from gatewright_host.blocking.upstreams import UpstreamPool
+
+
+class Service:
+    """A Gateway, its driver, and its ways to the engine host and to upstreams. Use it as a context manager.
+
+    It belongs to the process that makes it: a server that forks makes one in each child. Nothing is connected
+    before the first request.
+
+    Args:
+        config: Configuration.
+        connect: Attaches to the engine host, and starts one if need be.
+        trace: Told of every event of the Gateway and its commands.
+        on_news: Hears news of leases before the Gateway does, in the thread that brings them; must return at once.
+
+    Attributes:
+        driver: Driver of the Gateway.
+        pool: Connections to upstreams.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        connect: Connect,
+        *,
+        trace: Trace | None = None,
+        on_news: Callable[[LeaseNews], None] | None = None,
+    ) -> None:
+        self.driver = Driver(Gateway(config), trace)
+        self.pool = UpstreamPool()
+        listener = self.driver if on_news is None else _Overheard(self.driver, on_news)
+        self._link = self.driver.link = HostLink(connect, listener)
+        self._nonce = secrets.token_hex(4)
+        self._count = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def new_request_id(self) -> RequestId:
+        """An id that no other process has given."""
+        return RequestId(f"req_{self._nonce}{next(self._count):08x}")
+
+    def exchange(self, sink: Sink, head: RequestHead, facts: RequestFacts, body: bytes) -> Exchange:
+        """A new request, to be carried through by the calling thread."""
+        return Exchange(self.driver, self.pool, sink, ClientRequest(self.new_request_id(), head, facts, body))
+
+    def close(self) -> None:
+        """Give back what is held; requests under way hear nothing more."""
+        self._link.close()
+        self.pool.close()
+
+
+class _Overheard:
+    """A driver whose news somebody else hears too."""
+
+    def __init__(self, driver: Driver, on_news: Callable[[LeaseNews], None]) -> None:
+        self._driver = driver
+        self._on_news = on_news
+
+    def deliver(self, news: LeaseNews) -> None:
+        self._on_news(news)
+        self._driver.deliver(news)
+
+    def wake(self) -> None:
+        self._driver.wake()

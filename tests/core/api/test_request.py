@@ -1,0 +1,218 @@
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatewright.api.facts import ApiFormat, RequestFacts
+from gatewright.api.request import read_request
+from gatewright.api.routes import Route, RouteKind, match_route
+from gatewright.errors import InvalidRequest
+
+JSON_TYPE = "application/json"
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def facts(
+    path: str, content_type: str | None = JSON_TYPE, raw: bytes | None = None, **body: Any
+) -> RequestFacts:
+    route = match_route("POST", path)
+    assert isinstance(route, Route)
+    return read_request(route, content_type, msgspec.json.encode(body) if raw is None else raw)
+
+
+def chat(**body: Any) -> RequestFacts:
+    return facts("/v1/chat/completions", messages=HELLO, **body)
+
+
+def refusal(
+    path: str = "/v1/chat/completions", content_type: str | None = JSON_TYPE, **body: Any
+) -> tuple[str, str | None]:
+    with pytest.raises(InvalidRequest) as caught:
+        facts(path, content_type, **({"messages": HELLO} | body))
+    return caught.value.problem.message, caught.value.problem.param
+
+
+def test_a_chat():
+    assert chat(model="qwen", stream=True, max_tokens=16, temperature=0, unknown={"x": [1]}) == RequestFacts(
+        path="/v1/chat/completions",
+        format=ApiFormat.CHAT,
+        model="qwen",
+        stream=True,
+        sized=True,
+        prompt_bytes=9,
+        messages=1,
+        answer_tokens=16,
+    )
+
+
+def test_a_request_may_name_nothing():
+    found = chat()
+    assert (found.model, found.stream, found.answer_tokens) == (None, False, None)
+    assert chat(model=None, stream=None, max_tokens=None) == found
+
+
+def test_tokens_and_media_are_told():
+    assert facts("/completion", prompt=[1, 2, "abc"]).prompt_tokens_given == 2
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    assert facts("/v1/chat/completions", messages=image).media == 1
+
+
+def test_what_has_to_fit_no_context_is_not_sized():
+    found = facts("/tokenize?x=1", model="qwen", content="hello", max_tokens="odd")
+    assert found == RequestFacts(path="/tokenize?x=1", format=ApiFormat.OTHER, model="qwen", sized=False)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])
+def test_without_an_answer_none_is_reserved(path: str):
+    assert facts(path, input="x", query="x", documents=["y"], max_tokens=5).answer_tokens == 0
+
+
+# --- model and stream
+
+
+@pytest.mark.parametrize("model", ["", 5, True, ["x"], {}, "x" * 1000])
+def test_a_model_is_a_name(model: Any):
+    assert refusal(model=model) == ("'model' must be the name of a model", "model")
+
+
+@pytest.mark.parametrize("stream", [0, 1, "true", []])
+def test_stream_is_a_boolean(stream: Any):
+    assert refusal(stream=stream) == ("'stream' must be true or false", "stream")
+
+
+def test_a_model_in_the_query_stands_in():
+    assert facts("/v1/chat/completions?model=org%2Fq", messages=HELLO).model == "org/q"
+    assert facts("/v1/chat/completions?model=q", messages=HELLO, model="p").model == "p"
+    assert facts("/v1/chat/completions?x=1", messages=HELLO).model is None
+    assert "too many" in refusal("/v1/chat/completions?" + "a=b&" * 200)[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/props"), ("POST", "/props"), ("POST", "/slots/1?action=erase")]
+)
+def test_questions_about_an_engine_name_it_in_the_query(method: str, path: str):
+    for suffix, model in (("model=q", "q"), ("model=", None), ("", None)):
+        target = f"{path}{'&' if '?' in path else '?'}{suffix}"
+        route = match_route(method, target)
+        assert isinstance(route, Route)
+        assert route.kind is RouteKind.ENGINE
+        assert read_request(route, None, b"\xff not looked at") == RequestFacts(
+            path=target, format=ApiFormat.OTHER, model=model, sized=False
+        )
+
+
+# --- limits of the answer
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5}, 5),
+        ({"n_predict": 5}, 5),
+        ({"max_output_tokens": 5}, 5),
+        ({"max_tokens": 0}, 0),
+        ({"max_tokens": 5.0}, 5),
+        ({"max_tokens": -1}, None),
+        ({"n_predict": -1, "max_tokens": 5}, None),
+        ({"max_tokens": 5, "n_predict": 7}, 7),
+        ({"max_tokens": None, "n_predict": 7}, 7),
+    ],
+)
+def test_limits(limits: dict[str, Any], tokens: int | None):
+    assert chat(**limits).answer_tokens == tokens
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"])
+@pytest.mark.parametrize("value", [-2, 1.5, "5", True, [], {}])
+def test_a_limit_is_a_number_of_tokens(name: str, value: Any):
+    assert refusal(**{name: value}) == (
+        f"'{name}' must be a whole number of tokens, or -1 for no limit",
+        name,
+    )
+
+
+# --- content types
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+)
+def test_types_that_are_json(content_type: str | None):
+    assert facts("/v1/chat/completions", content_type, messages=HELLO).messages == 1
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+)
+def test_other_types_are_not_taken_for_json(content_type: str):
+    message, _ = refusal(content_type=content_type or "x")
+    assert "Content-Type: application/json" in message
+
+
+def test_a_body_that_is_no_json():
+    for path in ("/v1/chat/completions", "/v1/audio/speech"):
+        with pytest.raises(InvalidRequest, match="not valid JSON"):
+            facts(path, raw=b"{")
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        facts("/v1/chat/completions", raw=b"")
+
+
+def test_open_routes_take_forms_and_nothing():
+    form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--x--\r\n'
+    found = facts("/v1/audio/transcriptions", "multipart/form-data; boundary=x", form)
+    assert found == RequestFacts(
+        path="/v1/audio/transcriptions", format=ApiFormat.OTHER, model="whisper", sized=False
+    )
+    assert facts("/v1/responses/abc/cancel?model=q", None, b"").model == "q"
+    with pytest.raises(InvalidRequest, match="boundary"):
+        facts("/v1/audio/transcriptions", "multipart/form-data", form)
+
+
+# --- whatever comes
+
+PATHS = st.sampled_from(
+    ["/v1/chat/completions", "/v1/completions", "/infill", "/v1/responses", "/v1/messages", "/v1/embeddings", "/rerank", "/tokenize"]
+)  # fmt: skip
+NAMES = st.sampled_from(
+    ["model", "stream", "messages", "role", "content", "type", "text", "image_url", "prompt", "input", "tools", "query",
+     "documents", "texts", "max_tokens", "n_predict", "system", "source", "prompt_string", "multimodal_data", "user"]
+)  # fmt: skip
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | NAMES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def outcome(path: str, content_type: str | None, body: bytes) -> RequestFacts | InvalidRequest:
+    try:
+        return facts(path, content_type, body)
+    except InvalidRequest as error:
+        return error
+
+
+@settings(deadline=None)
+@given(PATHS, st.dictionaries(NAMES, VALUES, max_size=8))
+def test_any_object_is_read_or_refused(path: str, body: dict[str, Any]):
+    found = outcome(path, JSON_TYPE, msgspec.json.encode(body))
+    if isinstance(found, InvalidRequest):
+        assert found.problem.status == 400
+        assert "\n" not in found.problem.message
+    else:
+        assert found.prompt_bytes >= 0
+        assert found.media >= 0
+
+
+@settings(deadline=None)
+@given(PATHS, st.binary(max_size=200), st.none() | st.text(max_size=30))
+def test_any_bytes_are_read_or_refused(path: str, body: bytes, content_type: str | None):
+    for kind in (content_type, JSON_TYPE, "multipart/form-data; boundary=x"):
+        assert isinstance(outcome(path, kind, body), RequestFacts | InvalidRequest)

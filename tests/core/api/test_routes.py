@@ -1,0 +1,144 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatewright.api.facts import ApiFormat
+from gatewright.api.routes import BodyShape, Route, RouteKind, match_route
+from gatewright.errors import Problem
+
+
+def route(method: str, target: str) -> Route:
+    found = match_route(method, target)
+    assert isinstance(found, Route), found
+    return found
+
+
+def problem(method: str, target: str) -> Problem:
+    found = match_route(method, target)
+    assert isinstance(found, Problem), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", RouteKind.BANNER),
+        ("/health", RouteKind.HEALTH),
+        ("/v1/health", RouteKind.HEALTH),
+        ("/models", RouteKind.MODEL_LIST),
+        ("/v1/models", RouteKind.MODEL_LIST),
+        ("/v1/models/", RouteKind.MODEL_LIST),
+    ],
+)
+def test_local_routes(path: str, kind: RouteKind):
+    for method in ("GET", "HEAD"):
+        found = route(method, path)
+        assert found.kind is kind
+        assert found.is_local
+    assert route("GET", path + "?a=b").kind is kind
+
+
+@pytest.mark.parametrize(
+    ("path", "model_id"),
+    [
+        ("/v1/models/qwen", "qwen"),
+        ("/models/qwen", "qwen"),
+        ("/v1/models/org/qwen:8b", "org/qwen:8b"),
+        ("/v1/models/org%2Fqwen%20x", "org/qwen x"),
+        ("/v1/models/%E6%BC%A2", "漢"),
+        ("/v1/models/qwen?x=1", "qwen"),
+    ],
+)
+def test_one_model(path: str, model_id: str):
+    found = route("GET", path)
+    assert found.kind is RouteKind.MODEL
+    assert found.model_id == model_id
+
+
+@pytest.mark.parametrize(
+    ("path", "api_format", "shape"),
+    [
+        ("/v1/chat/completions", ApiFormat.CHAT, BodyShape.CHAT),
+        ("/chat/completions", ApiFormat.CHAT, BodyShape.CHAT),
+        ("/v1/completions", ApiFormat.COMPLETION, BodyShape.PROMPT),
+        ("/completions", ApiFormat.NATIVE, BodyShape.PROMPT),
+        ("/completion", ApiFormat.NATIVE, BodyShape.PROMPT),
+        ("/infill", ApiFormat.NATIVE, BodyShape.INFILL),
+        ("/v1/responses", ApiFormat.RESPONSES, BodyShape.RESPONSES),
+        ("/v1/messages", ApiFormat.MESSAGES, BodyShape.MESSAGES),
+        ("/v1/messages/count_tokens", ApiFormat.MESSAGES, BodyShape.ANY),
+        ("/v1/chat/completions/input_tokens", ApiFormat.OTHER, BodyShape.ANY),
+        ("/v1/responses/input_tokens", ApiFormat.OTHER, BodyShape.ANY),
+        ("/v1/embeddings", ApiFormat.OTHER, BodyShape.EMBEDDING),
+        ("/embeddings", ApiFormat.OTHER, BodyShape.EMBEDDING),
+        ("/embedding", ApiFormat.OTHER, BodyShape.EMBEDDING),
+        ("/v1/rerank", ApiFormat.OTHER, BodyShape.RERANK),
+        ("/rerank", ApiFormat.OTHER, BodyShape.RERANK),
+        ("/v1/reranking", ApiFormat.OTHER, BodyShape.RERANK),
+        ("/reranking", ApiFormat.OTHER, BodyShape.RERANK),
+        ("/tokenize", ApiFormat.OTHER, BodyShape.ANY),
+        ("/detokenize", ApiFormat.OTHER, BodyShape.ANY),
+        ("/apply-template", ApiFormat.OTHER, BodyShape.ANY),
+        ("/v1/audio/transcriptions", ApiFormat.OTHER, BodyShape.ANY),
+        ("/v1/something/new", ApiFormat.OTHER, BodyShape.ANY),
+    ],
+)
+def test_routes_to_an_engine(path: str, api_format: ApiFormat, shape: BodyShape):
+    found = route("POST", path)
+    assert found == Route(kind=RouteKind.GENERATE, target=path, format=api_format, shape=shape)
+    assert found.sized is (shape is not BodyShape.ANY)
+    assert not found.is_local
+    assert route("POST", path + "?beta=true").target == path + "?beta=true"
+    assert problem("GET", path).details == {"allow": "POST"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/props"),
+        ("GET", "/slots"),
+        ("GET", "/metrics"),
+        ("GET", "/lora-adapters"),
+        ("POST", "/props"),
+        ("POST", "/lora-adapters"),
+        ("POST", "/slots/0"),
+        ("POST", "/slots/12?action=save"),
+    ],
+)
+def test_routes_about_an_engine(method: str, path: str):
+    found = route(method, path)
+    assert found.kind is RouteKind.ENGINE
+    assert found.target == path
+    assert not found.sized
+
+
+def test_another_method_is_told_which_are_allowed():
+    for method in ("DELETE", "OPTIONS", "get", "BREW"):
+        wrong = problem(method, "/v1/models")
+        assert wrong.status == 405
+        assert wrong.kind == "MethodNotAllowed"
+        assert wrong.details == {"allow": "GET, HEAD"}
+    assert problem("HEAD", "/props").details == {"allow": "GET, POST"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/v1", "/v1/", "/slots/x", "*", "a:80", "", "/V1/models", "/v1/../props", "/v1/%2e%2e/props"]
+)  # fmt: skip
+def test_there_is_nothing_else(path: str):
+    assert problem("POST", path).status == 404
+    assert problem("POST", path).kind == "RouteNotFound"
+
+
+def test_what_is_near_is_named():
+    assert "/chat/completions" in problem("POST", "/chat/completion").message
+    assert "/v1/models" in problem("GET", "/xyzzy").message
+    assert len(problem("GET", "/" + "x" * 10_000).message) < 300
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["GET", "POST", "OPTIONS"]), st.text(st.characters(min_codepoint=33, max_codepoint=126))
+)
+def test_every_target_has_an_answer(method: str, target: str):
+    for prefix in ("", "/", "/v1/", "/models/"):
+        assert isinstance(match_route(method, prefix + target), Route | Problem)

@@ -1,0 +1,286 @@
+"""Golden scripts: what happens, as lines that a person writes, and what the machines say to it, indented.
+
+A script begins with prose (`#`) and the configuration, and then tells a story in time::
+
+    model qwen 4096 16384 parallel=2      a local model with its variants; also: secondary, remote
+    server max_wait_s=30
+
+    @0 request r1 qwen given=900 stream   at second 0 a client asks
+    @2 ready qwen@4096                    two seconds later a health probe finds the engine ready
+
+Before each line the clock runs to its time and wakes the machines when they want it. Messages between the
+machines are carried at once. Everything indented is written by the runner.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from gatewright.api.facts import UpstreamError, Usage
+from gatewright.commands import CountTokens, TellHolder
+from gatewright.config import Config, ModelConfig, Tokenization
+from gatewright.events import (
+    CallFailure,
+    ConfigReplaced,
+    EngineProbed,
+    Health,
+    RelayEnded,
+    RelayFailure,
+    ShutdownRequested,
+    SpecsReplaced,
+    StopAsked,
+    TokenCountFailed,
+    TokensCounted,
+    UpstreamAnswered,
+    UpstreamFailed,
+    Woke,
+)
+from gatewright.ids import CommandId, EngineId
+from gatewright.leases import LeaseEngine, ReleaseLease
+from tests.core.machines import build
+from tests.core.machines.text import render
+from tests.core.machines.world import World
+
+Options = dict[str, str]
+
+
+def run_script(text: str) -> str:
+    """The script with what the machines say to it now.
+
+    Raises:
+        ValueError: A line cannot be understood.
+    """
+    script = Script()
+    for line in text.splitlines():
+        if line.startswith("    "):
+            continue
+        if line.strip() and not line.startswith("#"):
+            script.run_line(line)
+        else:
+            script.out.append(line)
+    return "\n".join(script.out).rstrip() + "\n"
+
+
+class Script:
+    """One run of one script."""
+
+    def __init__(self) -> None:
+        self.out: list[str] = []
+        self._wake = ""  # told only if something follows
+        self._models: list[ModelConfig] = []
+        self._server: dict[str, float] = {}
+        self._world: World | None = None
+
+    @property
+    def world(self) -> World:
+        if self._world is None:
+            self._world = World(self._config(), observe=self._observe)
+        return self._world
+
+    def _config(self) -> Config:
+        return build.config(*self._models, **self._server)
+
+    def _observe(self, machine: str, kind: str, message: Any) -> None:
+        match message:
+            case Woke():
+                self._wake = f"    at {self.world.now:g} s the {machine} wakes"
+            case _ if kind == "event":
+                self._wake = ""
+            case LeaseEngine() | ReleaseLease():
+                self._tell(f"gateway > fleet: {render(message)}")
+            case TellHolder(news=news):
+                self._tell(f"gateway < fleet: {render(news)}")
+            case _:
+                self._tell(f"{machine}: {render(message)}")
+
+    def _tell(self, text: str) -> None:
+        if self._wake:
+            self.out.append(self._wake)
+            self._wake = ""
+        self.out.append(f"    {text}")
+
+    def run_line(self, line: str) -> None:
+        words = line.split()
+        if words[0].startswith("@"):
+            self.world.pass_time(float(words.pop(0)[1:]))
+        self.out.append(line)
+        if not words:
+            return
+        verb, *rest = words
+        options = dict(word.partition("=")[::2] for word in rest if "=" in word)
+        arguments = [word for word in rest if "=" not in word]
+        carry_out = VERBS.get(verb)
+        if carry_out is None:
+            raise ValueError(f"unknown verb {verb!r} in {line!r}")
+        carry_out(self, arguments, options)
+
+    # --- finding what a line is about
+
+    def process(self, label: str) -> EngineId:
+        (found,) = [p.engine_id for p in self.world.processes.values() if p.spec.label == label]
+        return found
+
+    def work(self, request_id: str) -> CommandId:
+        (found,) = [i for i, work in self.world.work.items() if work.request_id == request_id]
+        return found
+
+
+def _numbers(options: Options) -> dict[str, Any]:
+    return {name: float(value) if "." in value else int(value) for name, value in options.items()}
+
+
+def _model(script: Script, arguments: list[str], options: Options) -> None:
+    name, *rest = arguments
+    script._models = [model for model in script._models if model.name != name]
+    if "gone" in rest:
+        return
+    if "remote" in rest:
+        script._models.append(build.remote_model(name, **_numbers(options)))
+        return
+    tokenization = Tokenization(binary=options.pop("tokenizer")) if "tokenizer" in options else None
+    extra: dict[str, Any] = {"binary": options.pop("binary")} if "binary" in options else {}
+    contexts = [int(word) for word in rest if word != "secondary"]
+    script._models.append(
+        build.model(
+            name,
+            *contexts,
+            secondary="secondary" in rest,
+            tokenization=tokenization,
+            **extra,
+            **_numbers(options),
+        )
+    )
+
+
+def _server(script: Script, arguments: list[str], options: Options) -> None:
+    script._server.update(_numbers(options))
+
+
+def _reload(script: Script, arguments: list[str], options: Options) -> None:
+    old, new = script.world.config, script._config()
+    script.world.config = new
+    script.world.gateway_event(ConfigReplaced(config=new))
+    script.world.fleet_event(SpecsReplaced(old=_specs(old), new=_specs(new)))
+
+
+def _specs(config: Config) -> tuple[Any, ...]:
+    return tuple(spec for model in config.models for spec in model.variants)
+
+
+def _request(script: Script, arguments: list[str], options: Options) -> None:
+    request_id, name, *flags = arguments
+    numbers = _numbers(options)
+    facts = build.chat(
+        name, numbers.get("bytes", 0), given=numbers.get("given", 0), stream="stream" in flags, answer=numbers.get("answer")
+    )
+    script.world.receive(request_id, facts)
+
+
+def _gone(script: Script, arguments: list[str], options: Options) -> None:
+    script.world.lose_client(arguments[0])
+
+
+def _counted(script: Script, arguments: list[str], options: Options) -> None:
+    command_id = script.work(arguments[0])
+    assert isinstance(script.world.work[command_id], CountTokens)
+    if "failed" in arguments:
+        script.world.complete(TokenCountFailed(command_id=command_id, reason="no answer"))
+    else:
+        script.world.complete(TokensCounted(command_id=command_id, prompt_tokens=int(options["tokens"])))
+
+
+def _answered(script: Script, arguments: list[str], options: Options) -> None:
+    request_id, status = arguments
+    error = UpstreamError(message="the upstream's words") if int(status) >= 400 else None
+    script.world.complete(UpstreamAnswered(command_id=script.work(request_id), status=int(status), error=error))
+
+
+def _overflow(script: Script, arguments: list[str], options: Options) -> None:
+    error = build.overflow(int(options["tokens"]))
+    script.world.complete(UpstreamAnswered(command_id=script.work(arguments[0]), status=400, error=error))
+
+
+def _failed(script: Script, arguments: list[str], options: Options) -> None:
+    request_id, failure = arguments
+    event = UpstreamFailed(
+        command_id=script.work(request_id), failure=CallFailure(failure), reason="connection reset"
+    )
+    script.world.complete(event)
+
+
+def _relayed(script: Script, arguments: list[str], options: Options) -> None:
+    request_id, *failure = arguments
+    command_id = script.work(request_id)
+    if failure:
+        event = RelayEnded(command_id=command_id, failure=RelayFailure(failure[0]), reason="connection reset")
+    else:
+        numbers = _numbers(options)
+        usage = Usage(prompt_tokens=numbers["prompt"], completion_tokens=numbers["answer"]) if numbers else None
+        event = RelayEnded(command_id=command_id, usage=usage, finish_reason="stop")
+    script.world.complete(event)
+
+
+def _spawned(script: Script, arguments: list[str], options: Options) -> None:
+    (spawn,) = [spawn for spawn in script.world.spawns.values() if spawn.spec.label == arguments[0]]
+    script.world.spawned(spawn)
+
+
+def _spawn_failed(script: Script, arguments: list[str], options: Options) -> None:
+    (spawn,) = [spawn for spawn in script.world.spawns.values() if spawn.spec.label == arguments[0]]
+    script.world.spawn_failed(spawn, "no such file")
+
+
+def _probed(health: Health) -> "Verb":
+    def verb(script: Script, arguments: list[str], options: Options) -> None:
+        engine_id = script.process(arguments[0])
+        probe = [probe for probe in script.world.probes.values() if probe.engine_id == engine_id][-1]
+        script.world.probed(EngineProbed(command_id=probe.command_id, health=health, **_numbers(options)))
+
+    return verb
+
+
+def _exited(script: Script, arguments: list[str], options: Options) -> None:
+    label, *reason = arguments
+    script.world.exited(script.process(label), " ".join(reason) or "exit code 0")
+
+
+def _stop(script: Script, arguments: list[str], options: Options) -> None:
+    names = [word for word in arguments if word != "force"]
+    script.world.fleet_event(StopAsked(model=names[0] if names else None, force="force" in arguments))
+
+
+def _shut_down(script: Script, arguments: list[str], options: Options) -> None:
+    machine, *force = arguments
+    event = ShutdownRequested(force=bool(force))
+    if machine == "gateway":
+        script.world.gateway_event(event)
+    else:
+        script.world.fleet_event(event)
+
+
+def _reconnect(script: Script, arguments: list[str], options: Options) -> None:
+    script.world.reconnect()
+
+
+Verb = Callable[[Script, list[str], Options], None]
+
+VERBS: Final[dict[str, Verb]] = {
+    "model": _model,
+    "server": _server,
+    "reload": _reload,
+    "request": _request,
+    "gone": _gone,
+    "counted": _counted,
+    "answered": _answered,
+    "overflow": _overflow,
+    "failed": _failed,
+    "relayed": _relayed,
+    "spawned": _spawned,
+    "spawn-failed": _spawn_failed,
+    "loading": _probed(Health.LOADING),
+    "ready": _probed(Health.READY),
+    "unreachable": _probed(Health.UNREACHABLE),
+    "exited": _exited,
+    "stop": _stop,
+    "shutdown": _shut_down,
+    "reconnect": _reconnect,
+}
