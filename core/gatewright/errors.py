@@ -167,6 +167,14 @@ class ContextTooLarge(GatewrightError, ValueError):
         )
 
 
+class TooManyConnections(GatewrightError):
+    """`server.max_connections` clients are connected already."""
+
+    status = 503
+    type = "server_error"
+    code = "too_many_connections"
+
+
 class QueueFull(GatewrightError):
     """`server.max_waiting` requests wait already."""
 

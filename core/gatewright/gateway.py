@@ -260,12 +260,13 @@ class Gateway:
             request.waits_since = self._now
         if request.facts.stream:
             self._waiting.add(request)
+        was_let_in = request.attempts or request.retries  # a full queue does not turn it out again
         self._out.append(
             LeaseEngine(
                 lease_id=lease_id,
                 variants=fits.variants,
                 need_tokens=fits.need_tokens,
-                max_waiting=server.max_waiting,
+                max_waiting=server.max_connections if was_let_in else server.max_waiting,
                 max_wait_s=server.max_wait_s,
                 queue_timeout_s=server.queue_timeout_s,
             )

@@ -15,4 +15,6 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("models") / "embedder.gguf", name="embedder", embedding=True)
+    return build_tiny_model(
+        tmp_path_factory.mktemp("models") / "embedder.gguf", name="embedder", embedding=True
+    )

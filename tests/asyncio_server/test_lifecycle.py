@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -152,22 +151,17 @@ def test_a_taken_port_is_one_line(tiny_model: Path) -> None:
 def test_clients_that_wait_long_hear_of_it(tiny_model: Path, slow_model: Path) -> None:
     models = (model_lua("slow", slow_model, (4096,)), model_lua("tiny", tiny_model, (512,)))
     with Gateway(*models) as gateway:
-        holder = threading.Thread(target=_hold, args=(gateway,))
-        holder.start()
-        wait_until(gateway.engines, "the slow engine runs")
         with contextlib.ExitStack() as stack:
-            time.sleep(1)
+            holding = stack.enter_context(
+                stream_lines(gateway, {"model": "slow", "max_tokens": 3900, **LONG})
+            )
+            holding.read(16)
+            holder = stack.pop_all()
             body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
-            response = stack.enter_context(stream_lines(gateway, body))
-            text = response.read()
-        holder.join(100)
-        assert text.startswith(b": gatewright: ")
-        assert b"position 1" in text
-        assert text.rstrip().endswith(b"data: [DONE]")
-
-
-def _hold(gateway: Gateway) -> None:
-    end = time.monotonic() + 14
-    while time.monotonic() < end:
-        with stream_lines(gateway, {"model": "slow", "max_tokens": 400, **LONG}) as response:
-            response.read()
+            with stream_lines(gateway, body) as waiting:
+                first = waiting.readline()
+                holder.close()
+                rest = waiting.read()
+        assert first.startswith(b": gatewright: tiny@512 waiting for slow@4096")
+        assert b"position 1" in first
+        assert rest.rstrip().endswith(b"data: [DONE]")

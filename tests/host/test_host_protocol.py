@@ -30,6 +30,8 @@ def test_a_line_has_a_longest_length(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines.feed(b"x" * 90) == []
     with pytest.raises(ProtocolError, match="more than 100 bytes"):
         lines.feed(b"x" * 90)
+    with pytest.raises(ProtocolError, match="more than 100 bytes"):
+        LineBuffer().feed(b"x\n" + b"x" * 101 + b"\nx")
 
 
 def test_asks_are_short() -> None:

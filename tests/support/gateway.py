@@ -85,6 +85,7 @@ class Gateway:
 
     def start(self, *args: str) -> Self:
         """Start it and wait until it listens."""
+        self._log_start = len(self.log)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [SERVER, "--config", self.config, *args],
@@ -101,11 +102,11 @@ class Gateway:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"gw-server exited with {self.process.returncode}:\n{self.log}")
-        return re.search(r"listening on http://\S+?:(\d+)[,;]", self.log)
+        return re.search(r"listening on http://\S+?:(\d+)[,;]", self.log[self._log_start :])
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace")
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     @property
     def pid(self) -> int:

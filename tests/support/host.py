@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import fake_engine
-
 from gatewright.engines.spec import EngineSpec, EngineTimeouts, ProcessSpec
 from gatewright.ids import LeaseId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseProgress
 from gatewright_host.process_group import is_alive
 from gatewright_host.state_dir import StateDir
+from tests.support import fake_engine
 
 PATIENCE_S = 30.0
 """Far more than anything takes: a test fails by it, none waits for it."""
@@ -100,7 +99,7 @@ def is_running(pid: int) -> bool:
     return is_alive(pid)
 
 
-def descendants_of(marker: str) -> list[int]:
+def processes_with(text: str) -> list[int]:
     """Living processes with this text in their command line, ourselves excluded."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -109,6 +108,6 @@ def descendants_of(marker: str) -> list[int]:
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if marker.encode() in command and is_alive(int(entry.name)):
+            if text.encode() in command and is_alive(int(entry.name)):
                 found.append(int(entry.name))
     return found

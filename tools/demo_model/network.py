@@ -122,6 +122,7 @@ class Recipe:
     intent: float = 0.3
     warmup: int = 100
     average: float = 0.998
+    muon: float = 0.0
 
 
 Batch = dict[str, np.ndarray]
@@ -138,6 +139,20 @@ def loss(weights: Weights, shape: Shape, recipe: Recipe, batch: Batch, key: jax.
     meant = -jnp.take_along_axis(jax.nn.log_softmax(h @ weights["intent"]), batch["intents"][..., None].clip(0), -1)[..., 0]
     here = batch["intents"] >= 0
     return total + recipe.intent * (meant * here).sum() / jnp.maximum(here.sum(), 1), plain_loss
+
+
+MUON = ("attn_q", "attn_k", "attn_v", "attn_o", "ffn_g", "ffn_u", "ffn_d")
+
+
+def orthogonal(g: jax.Array) -> jax.Array:
+    a, b, c = 3.4445, -4.7750, 2.0315
+    flip = g.shape[-2] > g.shape[-1]
+    x = g.swapaxes(-1, -2) if flip else g
+    x = x / (jnp.sqrt((x * x).sum((-1, -2), keepdims=True)) + 1e-7)
+    for _ in range(5):
+        y = x @ x.swapaxes(-1, -2)
+        x = a * x + (b * y + c * y @ y) @ x
+    return x.swapaxes(-1, -2) if flip else x
 
 
 State = tuple[Weights, Weights, Weights, Weights]
@@ -159,14 +174,17 @@ def step(
     norm = jnp.sqrt(sum((g * g).sum() for g in grad.values()))
     grad = jax.tree.map(lambda g: g / jnp.maximum(norm, 1.0), grad)
     rate = recipe.rate * jnp.minimum((at + 1) / recipe.warmup, 0.01 + 0.99 * (0.5 + 0.5 * jnp.cos(jnp.pi * at / steps)))
-    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grad)
+    first = {n: (0.95 * m + g) if n.startswith(MUON) and recipe.muon else 0.9 * m + 0.1 * grad[n] for n, m in first.items() for g in [grad[n]]}
     second = jax.tree.map(lambda v, g: 0.98 * v + 0.02 * g * g, second, grad)
 
-    def update(w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+    def update(n: str, w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+        if n.startswith(MUON) and recipe.muon:
+            o = orthogonal(grad[n] + 0.95 * m) * 0.2 * max(w.shape[-2:]) ** 0.5
+            return w - rate * recipe.muon * (o + recipe.decay * w)
         move = (m / (1 - 0.9 ** (at + 1))) / (jnp.sqrt(v / (1 - 0.98 ** (at + 1))) + 1e-8)
         return w - rate * (move + (recipe.decay * w if w.ndim > 1 else 0.0))
 
-    weights = jax.tree.map(update, weights, first, second)
+    weights = {n: update(n, w, first[n], second[n]) for n, w in weights.items()}
     keep = jnp.minimum(recipe.average, (at + 1) / (at + 10))
     average = jax.tree.map(lambda a, w: keep * a + (1 - keep) * w, average, weights)
     return (weights, first, second, average), answer

@@ -31,9 +31,7 @@ NO_CONFIG: Final = (
     "try the bundled one with --demo, or put a gatewright.lua here or into the user's configuration directory"
 )
 
-NO_LISTENER: Final = (
-    "server.listen_v4 and server.listen_v6: both are 'none' and there is no server.listen_unix: nothing to listen on"
-)
+NO_LISTENER: Final = "server.listen_v4 and server.listen_v6: both are 'none' and there is no server.listen_unix: nothing to listen on"
 
 logger: Final = logging.getLogger("gatewright.server")
 

@@ -63,9 +63,7 @@ class Relay:
         self._command = command
         self._held = held
         self._answer = answer
-        self._tap = make_tap(
-            format_, held.head.get("content-type"), held.head.get("content-encoding")
-        )
+        self._tap = make_tap(format_, held.head.get("content-type"), held.head.get("content-encoding"))
         self._pieces: list[bytes] = []
         self._relayed_bytes = 0
 

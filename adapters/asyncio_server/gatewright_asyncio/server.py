@@ -11,11 +11,13 @@ from typing import Final
 import anyio
 import anyio.abc
 
+from gatewright.api.errors import render_problem
 from gatewright.config import Config
 from gatewright.engines.spec import EngineSpec
-from gatewright.errors import ConfigError
+from gatewright.errors import ConfigError, TooManyConnections
 from gatewright.events import ConfigReplaced, ShutdownRequested
 from gatewright.gateway import Gateway
+from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.connection import ClientConnection
 from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.listeners import CannotListen, Listeners
@@ -29,12 +31,6 @@ logger: Final = logging.getLogger("gatewright.server")
 
 CUT_S: Final = 5.0
 """How long cut requests may take to come to their end."""
-
-TOO_MANY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    b"connection: close\r\ncontent-length: 115\r\n\r\n"
-    b'{"error":{"message":"too many connections (server.max_connections)","type":"server_error","param":null,"code":null}}'
-)
 
 LoadConfig = Callable[[], Config]
 
@@ -153,7 +149,9 @@ class Server:
 
     def _accept(self, stream: Stream, *, over_unix_socket: bool) -> None:
         if len(self._connections) >= self._config.server.max_connections:
-            stream.write(TOO_MANY)
+            refusal = TooManyConnections("too many connections (server.max_connections)", retry_after_s=1.0)
+            wire = ServerConnection(max_head_bytes=1, max_body_bytes=1)
+            stream.write(wire.response(*render_problem(refusal.problem)))
             stream.close()
             return
         connection = ClientConnection(self._service, stream, over_unix_socket=over_unix_socket)

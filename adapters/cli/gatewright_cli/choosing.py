@@ -4,10 +4,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-import click
 from attrs import frozen
 
 from gatewright.config import Config, ModelConfig
+from gatewright_cli import exits
 from gatewright_cli.options import Common
 from gatewright_host.config_choice import ChosenConfig
 
@@ -30,7 +30,7 @@ def choose_model(common: Common, name: str | None) -> ChosenModel:
 
     Raises:
         ConfigError: The configuration or the GGUF file is not valid.
-        click.UsageError: There is no such model, or none is named and there are several.
+        Misuse: There is no such model, or none is named and there are several.
     """
     if name is not None and name.lower().endswith(_GGUF) and Path(name).expanduser().is_file():
         return _of_file(common, name)
@@ -43,7 +43,7 @@ def choose_model(common: Common, name: str | None) -> ChosenModel:
             return ChosenModel(chosen, model)
     if name is not None and (Path(name).expanduser().is_file() or name.lower().endswith(_GGUF)):
         return _of_file(common, name)
-    raise click.UsageError(_no_such_model(config, name))
+    raise exits.Misuse(_no_such_model(config, name))
 
 
 def _of_file(common: Common, name: str) -> ChosenModel:

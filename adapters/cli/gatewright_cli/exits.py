@@ -2,9 +2,17 @@
 
 from typing import Final
 
+import click
+
 DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 """The arguments or the configuration are wrong; nothing was begun."""
 INTERRUPTED: Final = 130
 """By Ctrl-C: 128 and the number of SIGINT, as a shell has it."""
+
+
+class Misuse(click.ClickException):
+    """What was asked for makes no sense, and the message alone says why."""
+
+    exit_code = USAGE

@@ -47,7 +47,7 @@ Wanted = Callable[[str], bool]
 def command(common: Common, /, *, model: str | None, follow: bool, number: int, of_host: bool) -> int:
     """Show what the engines print, of one model (or one engine, such as qwen3@8192) or of all."""
     if of_host and model is not None:
-        raise click.UsageError("the engine host's own log is about no model")
+        raise exits.Misuse("the engine host's own log is about no model")
     state = common.operators_state()
     path = state.host_log if of_host else state.engines_log
     wanted = _filter(common, model)
@@ -64,7 +64,7 @@ def command(common: Common, /, *, model: str | None, follow: bool, number: int, 
             if wanted(line):
                 _print(line)
     elif not lines:
-        click.echo("nothing was printed yet", err=True)
+        click.echo(f"no lines of {model}" if model is not None else "no lines yet", err=True)
     return exits.DONE
 
 
@@ -73,7 +73,7 @@ def _filter(common: Common, model: str | None) -> Wanted:
         return bool
     names = {model}
     # Engines of models that no configuration names any more have lines too.
-    with suppress(click.UsageError, ConfigError):
+    with suppress(exits.Misuse, ConfigError):
         names.add(engine_model(common, model, None))
 
     def wanted(line: str) -> bool:

@@ -47,7 +47,7 @@ def engine_model(common: Common, name: str, status: HostStatus | None) -> str:
         status: Of the engine host, if one runs.
 
     Raises:
-        click.UsageError: There is no such model.
+        Misuse: There is no such model.
     """
     if status is not None and any(report.engine.model == name for report in status.engines):
         return name

@@ -13,6 +13,7 @@ from gatewright.api.request import read_request
 from gatewright.api.routes import Route, match_route
 from gatewright.config import ModelConfig
 from gatewright.wire.server import RequestHead
+from gatewright_cli import exits
 
 PATH: Final = "/v1/chat/completions"
 _JSON: Final = "application/json"
@@ -58,12 +59,12 @@ def join_prompt(words: tuple[str, ...]) -> str:
     """The prompt: the words, a blank line, and what is piped in; either may be missing.
 
     Raises:
-        click.UsageError: Both are.
+        Misuse: Both are.
     """
     parts = [" ".join(words).strip(), _piped().strip()]
     prompt = "\n\n".join(part for part in parts if part)
     if not prompt:
-        raise click.UsageError("nothing to ask: give the prompt as arguments, or pipe it in")
+        raise exits.Misuse("nothing to ask: give the prompt as arguments, or pipe it in")
     return prompt
 
 

@@ -31,7 +31,7 @@ def command(common: Common, /, *, model: str | None, all_models: bool, now: bool
     With --all --now a detached engine host ends as well.
     """
     if (model is None) is not all_models:
-        raise click.UsageError("name a model, or say --all")
+        raise exits.Misuse("name a model, or say --all")
     with watching(common) as client:
         if client is None:
             click.echo(NO_HOST, err=True)

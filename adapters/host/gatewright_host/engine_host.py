@@ -189,7 +189,11 @@ class EngineHost:
         await self.wait_exit()
 
     async def wait_exit(self) -> str:
-        """Wait until the Fleet says that the host has nothing left to do, and return its reason."""
+        """Wait until the Fleet says that the host has nothing left to do, and return its reason.
+
+        Raises:
+            Exception: What the Fleet raised: it has a bug, and the host should end.
+        """
         return await asyncio.shield(self.driver.exit_reason)
 
 

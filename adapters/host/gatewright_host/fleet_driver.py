@@ -62,7 +62,7 @@ class FleetDriver:
     Attributes:
         fleet: The machine, for `status`.
         processes: Engines that run, by id.
-        exit_reason: Resolved with the reason of `ExitHost`.
+        exit_reason: Resolved with the reason of `ExitHost`, or with what the Fleet raised.
     """
 
     def __init__(
@@ -131,13 +131,17 @@ class FleetDriver:
         try:
             while self._inbox:
                 self._handle(self._inbox.popleft())
+        except Exception as error:
+            # The machine has a bug, and what it knows cannot be relied on: whoever waits for the host's end hears
+            # of it. What still waits in line is true all the same, and may free somebody.
+            if not self.exit_reason.done():
+                self.exit_reason.set_exception(error)
+            if self._inbox:
+                self._loop.call_soon(self._drain)
+            raise
         finally:
             self._is_feeding = False
-            if (
-                self._inbox
-            ):  # a bug, which whoever fed us hears of; the rest of the facts are true all the same
-                self._loop.call_soon(self._drain)
-            self._set_alarm()
+        self._set_alarm()
 
     def _handle(self, event: FleetEvent) -> None:
         now = time.monotonic()
@@ -168,6 +172,7 @@ class FleetDriver:
         self._file.close()
         if not self.exit_reason.done():
             self.exit_reason.set_result("closed")
+        self.exit_reason.exception()  # heard of, though perhaps nobody waited
 
     async def settle_tasks(self) -> None:
         """Wait for tasks that `close` has canceled."""

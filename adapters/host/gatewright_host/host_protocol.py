@@ -159,6 +159,6 @@ class LineBuffer:
         else:
             *lines, rest = bytes(self._rest).split(b"\n")
             self._rest = bytearray(rest)
-        if len(self._rest) > LONGEST_LINE_BYTES:
+        if max(len(self._rest), *map(len, lines), 0) > LONGEST_LINE_BYTES:
             raise ProtocolError(f"a line of more than {LONGEST_LINE_BYTES} bytes")
         return lines

@@ -7,7 +7,7 @@ import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 import msgspec
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 256
 _HELLO_TIMEOUT_S: Final = 10.0
+_CLOSE_TIMEOUT_S: Final = 2.0
 _MOST_UNREAD_BYTES: Final = 16 * 1024 * 1024
 """News that a client has not read; one that lets more pile up is taken for dead."""
 _UCRED: Final = struct.Struct("iII")
@@ -115,7 +116,9 @@ class HostSocket:
 
     async def wait_closed(self) -> None:
         """Wait until the event loop has let go of all connections that `close` dropped."""
-        await self._is_empty.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._is_empty.wait()
 
 
 class HostConnection(asyncio.Protocol):
@@ -133,10 +136,9 @@ class HostConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by descent
         self._owner.add(self)
-        if not _is_ours(transport):
+        if not _is_ours(self._transport):
             self._fail("this engine host belongs to another user")
             return
         self._hello_timer = asyncio.get_running_loop().call_later(_HELLO_TIMEOUT_S, self.drop)

@@ -77,8 +77,14 @@ def _is_allowed_host(name: str, server: ServerConfig, local_hosts: frozenset[str
         return False
     if address.is_loopback:
         return True
+    if address.is_unspecified:
+        return False
     listening = [ip_address(each.host) for each in server.listen if isinstance(each, TcpListener)]
-    return not address.is_unspecified and address in listening
+    # Who listens on all addresses of a kind has each of them for a listen address; a page that has its name point
+    # here (DNS rebinding) still sends the name, never an address.
+    return address in listening or any(
+        each.is_unspecified and each.version == address.version for each in listening
+    )
 
 
 def _check_key(headers: Headers, keys: tuple[str, ...]) -> Problem | None:

@@ -25,8 +25,8 @@ def read_request(route: Route, content_type: str | None, body: bytes) -> Request
 
     Args:
         route: From `match_route`, not a local one.
-        content_type: Header of the request. Nothing but JSON passes for JSON, since a page of another site may send
-            everything else without being asked for permission.
+        content_type: Header of the request. Everything but a form in parts is read as JSON, as llama-server does and
+            `curl -d` expects; pages of other sites are turned away by `check_access`.
         body: All of it.
 
     Raises:
@@ -45,7 +45,7 @@ def read_request(route: Route, content_type: str | None, body: bytes) -> Request
             return RequestFacts(
                 path=route.target, format=route.format, model=_model_in_query(route), sized=False
             )
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    if media_type.startswith("multipart/"):
         raise InvalidRequest(
             f"The request body must be JSON, with 'Content-Type: application/json', not '{media_type[:_SHOWN_CHARACTERS]}'"
         )

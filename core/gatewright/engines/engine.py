@@ -26,6 +26,7 @@ from gatewright.engines.states import (
     Stopped,
     Stopping,
     check_transition,
+    has_process,
     probed_part,
 )
 from gatewright.errors import EngineCrashed, EngineStartFailed, EngineStartTimeout, Problem
@@ -135,7 +136,7 @@ class Engine:
     def idle_until(self) -> float | None:
         """When it will have been idle for too long; None while that is not certain."""
         match self.state:
-            case Ready(engine_id=int(), idle_since=float(idle_since)):
+            case Ready(engine_id=int(), idle_since=idle_since) if idle_since is not None:
                 return idle_since + self.spec.timeouts.idle_s
             case _:
                 return None
@@ -153,6 +154,7 @@ class Engine:
 
     def start(self, now: float, out: list[FleetCommand]) -> None:
         """Spawn the process; a remote provider is ready at once."""
+        assert not has_process(self.state), self.state
         self.stop_wanted = self.retired
         if self.spec.is_remote:
             self._become(
@@ -359,8 +361,8 @@ class Engine:
                     f"{self.spec.timeouts.startup_s:g} s (engine_startup_timeout)"
                 )
                 self.stop(now, out, then=Refused(EngineStartTimeout(text).problem, now + REFUSED_FOR_S))
-            case Stopping(engine_id=engine_id, kill_at=float(kill_at), spawn_id=None) as stopping if (
-                now >= kill_at
+            case Stopping(engine_id=engine_id, kill_at=kill_at, spawn_id=None) as stopping if (
+                kill_at is not None and now >= kill_at
             ):
                 self._become(evolve(stopping, kill_at=None))
                 out.append(SignalEngine(engine_id=engine_id, signal=StopSignal.KILL))
@@ -408,7 +410,7 @@ class Engine:
         match self.state:
             case Starting(give_up_at=give_up_at) | Loading(give_up_at=give_up_at):
                 return earliest(wake, Deadline(give_up_at, f"start-up timeout of {label}"))
-            case Stopping(kill_at=float(kill_at), spawn_id=None):
+            case Stopping(kill_at=kill_at, spawn_id=None) if kill_at is not None:
                 return Deadline(kill_at, f"kill {label}")
             case _:
                 return wake

@@ -68,6 +68,7 @@ def test_names_and_addresses_of_ours():
     key = (b"x-api-key", b"k")
     for name in ("192.168.1.5:80", "gateway.example", "GATEWAY.example:1", "box"):
         assert check(host(name), key, server=listening) is None
+    assert check(host("[fd00::7]:80"), key, server=listening) is None  # it listens on every IPv6 address
     for name in ("192.168.1.6", "[::]"):
         assert check(host(name), key, server=listening) is not None
     assert check(host("here:80"), key, server=listening, local_hosts=frozenset(("here",))) is None
