@@ -117,7 +117,9 @@ def main() -> None:
             model = config.find_model(last)
             choose_variant(model, facts, estimator.estimate(last, facts))
 
-        print(f"| {models:,} | {microseconds(world.one_request, 2000):.1f} us | {microseconds(select, 5000):.1f} us |")
+        print(
+            f"| {models:,} | {microseconds(world.one_request, 2000):.1f} us | {microseconds(select, 5000):.1f} us |"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/overhead.py [--seconds 4]
 
-Starts everything itself on loopback, measures in one run, and prints ratios to nginx's proxy. The load comes from
+Starts everything itself on loopback, measures in one run, and prints ratios to nginx's proxy and to a relay of nothing but
+anyio and h11 (`bare_relay.py`). The load comes from
 this script: one blocking socket for latency, `wrk` for throughput where it is installed, else a thread pool of
 sockets that cannot drive nginx to its limit (it says so).
 """
@@ -70,21 +71,36 @@ def free_port() -> int:
 def servers(log_level: str) -> Iterator[dict[str, int]]:
     """nginx as upstream and as proxy, and gw-server; ports by name."""
     directory = Path(tempfile.mkdtemp(prefix="gw-bench-"))
-    ports = {name: free_port() for name in ("upstream", "proxy", "gateway")}
+    ports = {name: free_port() for name in ("upstream", "proxy", "bare", "gateway")}
     (directory / "v1").mkdir()
     (directory / "v1" / "completions").write_text(EVENT * EVENTS + "data: [DONE]\n\n")
     for folder in ("body", "fastcgi", "uwsgi", "scgi"):
         (directory / folder).mkdir()
     directory.chmod(0o755)
     (directory / "nginx.conf").write_text(NGINX.format(dir=directory, reply=REPLY, **ports))
-    (directory / "gatewright.lua").write_text(
-        GATEWRIGHT.format(dir=directory, log_level=log_level, **ports)
-    )
+    (directory / "gatewright.lua").write_text(GATEWRIGHT.format(dir=directory, log_level=log_level, **ports))
     gateway = Path(sys.executable).with_name("gw-server")
-    nginx = ["nginx", "-e", str(directory / "error.log"), "-p", str(directory), "-c", str(directory / "nginx.conf")]
+    nginx = [
+        "nginx",
+        "-e",
+        str(directory / "error.log"),
+        "-p",
+        str(directory),
+        "-c",
+        str(directory / "nginx.conf"),
+    ]
     with (directory / "gateway.log").open("wb") as log:
         started = [
             subprocess.Popen(nginx),
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    Path(__file__).with_name("bare_relay.py"),
+                    str(ports["bare"]),
+                    str(ports["upstream"]),
+                ],
+                stderr=log,
+            ),
             subprocess.Popen([gateway, "--config", directory / "gatewright.lua"], stderr=log),
         ]
         try:
@@ -125,7 +141,7 @@ def exchange(sock: socket.socket, request: bytes) -> None:
 
 
 def connected(port: int) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port))
+    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -207,7 +223,7 @@ def stream(port: int) -> tuple[float, float]:
 def measure(ports: dict[str, int], seconds: float) -> dict[str, dict[str, float]]:
     """All figures of all three ways to the upstream."""
     results: dict[str, dict[str, float]] = {}
-    for name in ("upstream", "proxy", "gateway"):
+    for name in ("upstream", "proxy", "bare", "gateway"):
         taken = sorted(latencies(ports[name], seconds))
         rate, median_s, slow_s = throughput(ports[name], seconds, 32)
         streams = [stream(ports[name]) for _ in range(9)]
@@ -236,11 +252,12 @@ def main() -> None:
         print("wrk is not installed: the figures at 32 connections are limited by this script\n")
     with servers(arguments.log_level) as ports:
         results = measure(ports, arguments.seconds)
-    print("| | direct | nginx proxy | gw-server | gw-server / nginx proxy |")
-    print("|---|---:|---:|---:|---:|")
+    print("| | direct | nginx proxy | bare anyio + h11 | gw-server | gw-server / nginx | gw-server / bare |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for figure, proxy in results["proxy"].items():
-        direct, gateway = results["upstream"][figure], results["gateway"][figure]
-        print(f"| {figure} | {direct:,.0f} | {proxy:,.0f} | {gateway:,.0f} | {gateway / proxy:.2f} |")
+        direct, bare, gateway = (results[name][figure] for name in ("upstream", "bare", "gateway"))
+        cells = [f"{number:,.0f}" for number in (direct, proxy, bare, gateway)]
+        print(f"| {figure} | {' | '.join(cells)} | {gateway / proxy:.2f} | {gateway / bare:.2f} |")
 
 
 if __name__ == "__main__":
