@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.support.host import short_state_dir
 
 from gatewright_host.state_dir import StateDir
+from tests.support.host import short_state_dir
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

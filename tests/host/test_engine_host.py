@@ -4,8 +4,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.host.conftest import Run
-from tests.support.host import News, ask, fake_spec, is_running, until
 
 from gatewright.events import LeaseAsked
 from gatewright.fleet import Fleet
@@ -13,10 +11,12 @@ from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseRefused, 
 from gatewright.trace import TraceLine, read_line, replay, write_line
 from gatewright_host import engine_host
 from gatewright_host.engine_host import EngineHost, HostRunning
-from gatewright_host.host_lock import read_announcement
+from gatewright_host.host_lock import Announcement, read_announcement
 from gatewright_host.process_group import living_members
 from gatewright_host.records import Records
 from gatewright_host.state_dir import StateDir
+from tests.host.conftest import Run
+from tests.support.host import News, ask, fake_spec, is_running, until
 
 
 def left_behind(state: StateDir) -> list[str]:
@@ -144,10 +144,9 @@ def test_a_stale_socket_is_replaced(run: Run, state: StateDir) -> None:
             stale.bind(str(state.choose_socket()))
         async with EngineHost(state):
             announcement = read_announcement(state.lock_file)
-            assert announcement is not None
-            assert announcement.pid == os.getpid()
-            assert os.stat(announcement.socket).st_mode & 0o777 == 0o600  # noqa: PTH116  # shorter than its kin
-        assert not os.path.lexists(announcement.socket)
+            assert announcement == Announcement(os.getpid(), str(state.choose_socket()))
+            assert state.choose_socket().stat().st_mode & 0o777 == 0o600
+        assert not state.choose_socket().exists()
 
     run(main())
 

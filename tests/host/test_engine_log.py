@@ -139,6 +139,7 @@ def test_the_file_has_all_lines_and_a_bounded_size(tmp_path: Path, monkeypatch: 
     for number in range(1000):
         log.add(f"E line {number}")
     file.close()
+    log.add("too late")
     file.close()
     text = (tmp_path / "engines.log").read_text()
     assert text.endswith(" m@1[77] E E line 999\n")

@@ -6,8 +6,6 @@ from typing import cast
 
 import pytest
 from attrs import evolve
-from tests.host.conftest import Run
-from tests.support.host import fake_spec, is_running, until
 
 from gatewright.commands import (
     ExitHost,
@@ -43,6 +41,8 @@ from gatewright_host.fleet_driver import FleetDriver
 from gatewright_host.process import EngineProcess
 from gatewright_host.records import Records
 from gatewright_host.state_dir import StateDir
+from tests.host.conftest import Run
+from tests.support.host import fake_spec, is_running, until
 
 STOP = StopAsked()
 SPEC = fake_spec()

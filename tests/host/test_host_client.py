@@ -352,8 +352,10 @@ def test_threads_send_while_one_receives(hosts: StateDir) -> None:
             list(threads.map(lease, (100, 200, 300, 400)))
         with BlockingHostClient.connect(hosts, watch=True) as watcher:
             until_blocking(
-                lambda: (watcher.status().engines[0].engine.leases, watcher.status().engines[0].engine.waiting)
-                == (1, 0)
+                lambda: (
+                    (watcher.status().engines[0].engine.leases, watcher.status().engines[0].engine.waiting)
+                    == (1, 0)
+                )
             )
         client.close()
         receiver.join(PATIENCE_S)

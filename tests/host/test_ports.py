@@ -2,10 +2,10 @@ import socket
 
 import pytest
 from attrs import evolve
-from tests.support.host import fake_spec
 
 from gatewright_host import ports as module
 from gatewright_host.ports import Ports
+from tests.support.host import fake_spec
 
 
 def test_the_port_is_filled_in_everywhere() -> None:

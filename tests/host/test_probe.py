@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.host.conftest import Run
 
 from gatewright.commands import ProbeEngine
 from gatewright.events import EngineProbed, Health
 from gatewright.ids import CommandId, EngineId
 from gatewright_host import probe as module
 from gatewright_host.probe import probe_engine
+from tests.host.conftest import Run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from tests.host.conftest import Run
-from tests.support.host import PATIENCE_S, fake_spec, is_running, until, until_blocking
 
 from gatewright.commands import StopSignal
 from gatewright.engines.spec import EngineSpec, ProcessSpec
 from gatewright_host import process as module
 from gatewright_host.ports import Ports
 from gatewright_host.process import MARKER, EngineProcess, SpawnError
+from tests.host.conftest import Run
+from tests.support.host import PATIENCE_S, fake_spec, is_running, until, until_blocking
 
 
 def script(text: str, **process: object) -> EngineSpec:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from tests.support.host import until_blocking
 
 from gatewright_host import process_group
 from gatewright_host.process_group import (
@@ -17,6 +16,7 @@ from gatewright_host.process_group import (
     memory_bytes,
     start_mark,
 )
+from tests.support.host import until_blocking
 
 SLEEP = (sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)")
 

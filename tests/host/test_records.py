@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from tests.support.fake_engine import CHILD
-from tests.support.host import is_running, until_blocking
 
 from gatewright_host.process import MARKER
 from gatewright_host.records import Record, Records
+from tests.support.fake_engine import CHILD
+from tests.support.host import is_running, until_blocking
 
 LEADER = f"""
 import subprocess, sys

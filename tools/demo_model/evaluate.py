@@ -11,12 +11,18 @@ import pathlib
 import random
 import typing
 
+import gguf
 import page
 import xllamacpp
 
 HERE = pathlib.Path(__file__).parent
 MODEL = HERE.parents[1] / "adapters/host/gatewright_host/data/demo.gguf"
-ANY = "An answer of the page that is not the one wanted."
+
+WORDS = """
+the of and to in a is that it was for on with as his they at be this from have or by one had not but what all were when we there
+engine paper green valley says 42 old invoice shall party agreement hereby notice patient sample section appendix quarter revenue
+river walked slowly towards evening light door opened nobody answered function returns value error line token context prompt
+""".split()
 
 
 def serve(model: pathlib.Path, context: int) -> xllamacpp.Server:
@@ -68,14 +74,20 @@ def user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def pasted(rng: random.Random, words: int) -> str:
+    """Text of no meaning, of words that are mostly not on the page."""
+    some = rng.sample(WORDS, rng.choice([1, 5, len(WORDS)]))
+    return " ".join(rng.choice(some) for _ in range(words))
+
+
 def main() -> None:
     """Print the table of the README."""
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--model", type=pathlib.Path, default=MODEL)
     p.add_argument("--show", action="store_true", help="print every wrong answer")
     a = p.parse_args()
-    _, parameters = page.described(a.model)
-    entries, _, phrasing = page.load(parameters)
+    parameters = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(a.model).tensors)
+    entries = page.load(f"{parameters / 1e6:.1f} million")[0]
     server = serve(a.model, 32768)
     score = Score(server, entries)
     rng = random.Random(1)
@@ -106,11 +118,12 @@ def main() -> None:
             before, question = rng.choice(trained)
             talks.append((e, [*user(question), {"role": "assistant", "content": before.answer}, *user(q)]))
         score.run(f"{title}, second question", talks, temperature=0)
-    for words in (100, 400, 1500, 6000, 20000):
-        pasted = " ".join(rng.choice(["the", "engine", "of", "paper", "green", "is", "and", "valley", "says", "42", "old"]) for _ in range(words))
-        some = rng.sample(trained, 40)
-        score.run(f"trained, behind {words} pasted words", [(e, user(f"{pasted}\n\n{q}")) for e, q in some], temperature=0)
-        score.run(f"only {words} pasted words", [(off_topic, user(pasted))], temperature=0)
+    for words in (100, 400, 1500, 4000, 10000):
+        some = rng.sample(trained, 30)
+        score.run(f"trained, behind {words} pasted words", [(e, user(f"{pasted(rng, words)}\n\n{q}")) for e, q in some], temperature=0)
+        only = [(off_topic, user(pasted(rng, words))) for _ in range(10)]
+        score.run(f"only {words} pasted words", only, temperature=0)
+
 
 
 if __name__ == "__main__":

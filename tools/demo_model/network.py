@@ -30,6 +30,7 @@ class Shape:
 
 
 Weights = dict[str, jax.Array]
+Batch = dict[str, np.ndarray]
 
 
 def init(shape: Shape, intents: int, key: jax.Array) -> Weights:
@@ -74,15 +75,20 @@ def _rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def hidden(
-    weights: Weights, shape: Shape, tokens: jax.Array, places: jax.Array, documents: jax.Array, dropout: float, key: jax.Array
+    weights: Weights, shape: Shape, batch: Batch, dropout: float, key: jax.Array
 ) -> jax.Array:
-    """The normalised last hidden states of rows that hold several documents each."""
+    """The normalised last hidden states of rows that hold several documents each.
+
+    A token may stand for a crowd: attention then counts it as often as `crowd` says. So a short row teaches
+    the heads not to lose a question among thousands of pasted words.
+    """
+    tokens, places, documents = batch["tokens"], batch["places"], batch["documents"]
     rows, length = tokens.shape
     frequency = shape.rope_base ** (-jnp.arange(0, shape.head, 2) / shape.head)
     angle = places[..., None, None] * frequency
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     seen = jnp.tril(jnp.ones((length, length), bool)) & (documents[:, :, None] == documents[:, None, :])
-    bias = jnp.where(seen, 0.0, -1e9)[:, None]
+    bias = jnp.where(seen, jnp.log(batch["crowd"])[:, None, :], -1e9)[:, None]
     keys = iter(jax.random.split(key, 2 * shape.blocks + 1))
 
     def drop(x: jax.Array) -> jax.Array:
@@ -108,7 +114,9 @@ def hidden(
 def logits(weights: Weights, shape: Shape, tokens: jax.Array) -> jax.Array:
     """The logits of whole, unpacked rows."""
     places = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    h = hidden(weights, shape, tokens, places, jnp.zeros_like(tokens), 0.0, jax.random.key(0))
+    zeros = jnp.zeros_like(tokens)
+    batch = {"tokens": tokens, "places": places, "documents": zeros, "crowd": zeros + 1.0}
+    h = hidden(weights, shape, batch, 0.0, jax.random.key(0))
     return h @ weights["token_embd"].T
 
 
@@ -122,15 +130,11 @@ class Recipe:
     intent: float = 0.3
     warmup: int = 100
     average: float = 0.998
-    muon: float = 0.0
-
-
-Batch = dict[str, np.ndarray]
 
 
 def loss(weights: Weights, shape: Shape, recipe: Recipe, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The training loss, and the cross entropy of the answers alone."""
-    h = hidden(weights, shape, batch["tokens"], batch["places"], batch["documents"], recipe.dropout, key)
+    h = hidden(weights, shape, batch, recipe.dropout, key)
     log_p = jax.nn.log_softmax(h @ weights["token_embd"].T)
     surprise = -jnp.take_along_axis(log_p, batch["targets"][..., None], -1)[..., 0]
     total = (surprise * batch["weights"]).sum() / batch["weights"].sum()
@@ -139,20 +143,6 @@ def loss(weights: Weights, shape: Shape, recipe: Recipe, batch: Batch, key: jax.
     meant = -jnp.take_along_axis(jax.nn.log_softmax(h @ weights["intent"]), batch["intents"][..., None].clip(0), -1)[..., 0]
     here = batch["intents"] >= 0
     return total + recipe.intent * (meant * here).sum() / jnp.maximum(here.sum(), 1), plain_loss
-
-
-MUON = ("attn_q", "attn_k", "attn_v", "attn_o", "ffn_g", "ffn_u", "ffn_d")
-
-
-def orthogonal(g: jax.Array) -> jax.Array:
-    a, b, c = 3.4445, -4.7750, 2.0315
-    flip = g.shape[-2] > g.shape[-1]
-    x = g.swapaxes(-1, -2) if flip else g
-    x = x / (jnp.sqrt((x * x).sum((-1, -2), keepdims=True)) + 1e-7)
-    for _ in range(5):
-        y = x @ x.swapaxes(-1, -2)
-        x = a * x + (b * y + c * y @ y) @ x
-    return x.swapaxes(-1, -2) if flip else x
 
 
 State = tuple[Weights, Weights, Weights, Weights]
@@ -174,17 +164,14 @@ def step(
     norm = jnp.sqrt(sum((g * g).sum() for g in grad.values()))
     grad = jax.tree.map(lambda g: g / jnp.maximum(norm, 1.0), grad)
     rate = recipe.rate * jnp.minimum((at + 1) / recipe.warmup, 0.01 + 0.99 * (0.5 + 0.5 * jnp.cos(jnp.pi * at / steps)))
-    first = {n: (0.95 * m + g) if n.startswith(MUON) and recipe.muon else 0.9 * m + 0.1 * grad[n] for n, m in first.items() for g in [grad[n]]}
+    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grad)
     second = jax.tree.map(lambda v, g: 0.98 * v + 0.02 * g * g, second, grad)
 
-    def update(n: str, w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
-        if n.startswith(MUON) and recipe.muon:
-            o = orthogonal(grad[n] + 0.95 * m) * 0.2 * max(w.shape[-2:]) ** 0.5
-            return w - rate * recipe.muon * (o + recipe.decay * w)
+    def update(w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
         move = (m / (1 - 0.9 ** (at + 1))) / (jnp.sqrt(v / (1 - 0.98 ** (at + 1))) + 1e-8)
         return w - rate * (move + (recipe.decay * w if w.ndim > 1 else 0.0))
 
-    weights = {n: update(n, w, first[n], second[n]) for n, w in weights.items()}
+    weights = jax.tree.map(update, weights, first, second)
     keep = jnp.minimum(recipe.average, (at + 1) / (at + 10))
     average = jax.tree.map(lambda a, w: keep * a + (1 - keep) * w, average, weights)
     return (weights, first, second, average), answer

@@ -10,6 +10,7 @@ from page import NOT_ON_PAGE, OFF_TOPIC, Asker, Entry
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+LONG = 512  # rows from here on hold one long conversation
 SPECIAL = [END_OF_TEXT, START, END]
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -80,26 +81,36 @@ class Vocabulary:
 
 @dataclasses.dataclass
 class Talk:
-    """The tokens of one conversation, what each is worth in training, and whose question was meant where."""
+    """The tokens of one conversation.
 
-    tokens: list[int]
-    weights: list[float]
-    places: list[int]
-    intents: dict[int, int]
+    Beside each token: what it is worth in training, its place, and how many tokens it stands for. `intents` says
+    at which place the answer to which entry begins.
+    """
+
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    weights: list[float] = dataclasses.field(default_factory=list)
+    places: list[int] = dataclasses.field(default_factory=list)
+    crowd: list[float] = dataclasses.field(default_factory=list)
+    intents: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    def copy(self) -> Talk:
+        """A copy that may grow on its own."""
+        return Talk(self.tokens[:], self.weights[:], self.places[:], self.crowd[:], dict(self.intents))
 
 
 class Writer:
     """Writes conversations."""
 
-    def __init__(self, vocabulary: Vocabulary, asker: Asker, *, skip: float = 0.1, listen: float = 0.1):
+    def __init__(self, vocabulary: Vocabulary, asker: Asker, *, skip: float = 0.1, listen: float = 0.1, paste: float = 0.12):
         self.vocabulary = vocabulary
         self.asker = asker
         self.skip = skip
         self.listen = listen
+        self.paste = paste
         self.number = {entry.id: i for i, entry in enumerate(asker.entries)}
 
     def message(self, talk: Talk, role: str, text: str, *, loose: bool = False, weight: float = 0.0) -> None:
-        """Append one message; of the assistant's every token after its role counts in full."""
+        """Append one message; `weight` is that of its text."""
         ids, v = self.vocabulary.ids, self.vocabulary
         head = v.encode(role + "\n")
         body = v.encode_loosely(text, self.asker.rng, self.skip) if loose else v.encode(f"{role}\n{text}")[len(head) :]
@@ -107,11 +118,12 @@ class Writer:
         talk.weights += [0.0] * (1 + len(head)) + [weight] * (len(body) + 1) + [0.0]
         start = talk.places[-1] + 1 if talk.places else 0
         talk.places += range(start, start + len(tokens))
+        talk.crowd += [1.0] * len(tokens)
         talk.tokens += tokens
 
-    def turn(self, talk: Talk, entry: Entry, question: str, *, loose: bool = False, known: bool = True) -> None:
+    def turn(self, talk: Talk, entry: Entry, question: str, *, loose: bool = False, listen: float = 0.0) -> None:
         """Append a question and its answer."""
-        self.message(talk, "user", question, loose=loose, weight=self.listen if known else 0.0)
+        self.message(talk, "user", question, loose=loose, weight=listen)
         before = len(talk.tokens)
         self.message(talk, "assistant", entry.answer, weight=1.0)
         talk.intents[before + len(self.vocabulary.encode("assistant\n"))] = self.number[entry.id]
@@ -119,38 +131,55 @@ class Writer:
     def talk(self, room: int) -> Talk:
         """A conversation of at most that many tokens."""
         rng, asker = self.asker.rng, self.asker
-        turns = int(rng.choice([1, 2, 3, 5], p=[0.58, 0.22, 0.12, 0.08])) if room < 512 else 40
+        turns = 40 if room >= LONG else int(rng.choice([1, 2, 3, 5], p=[0.58, 0.22, 0.12, 0.08]))
         while True:
-            talk = Talk([], [], [], {})
+            talk = Talk()
             if asker.chance(0.5):
                 self.message(talk, "system", asker.system())
             for _ in range(turns):
-                entry, question = asker.question()
-                kept = dataclasses.replace(
-                    talk, tokens=talk.tokens[:], weights=talk.weights[:], places=talk.places[:], intents=dict(talk.intents)
-                )
-                pasted = asker.chance(0.06 if room < 512 else 0.25)
-                if pasted:
-                    entry, question = self._paste(entry, question, room)
-                if asker.chance(0.04):
-                    talk.places[-1:] = [p + int(10 ** (rng.random() * 4.4)) for p in talk.places[-1:]]
-                self.turn(talk, entry, question, loose=asker.chance(0.3), known=not pasted)
-                if len(talk.tokens) > room:
-                    talk = kept
+                longer = talk.copy()
+                self._extend(longer, room)
+                if len(longer.tokens) > room:
                     break
+                talk = longer
             if talk.intents:
                 return talk
 
-    def _paste(self, entry: Entry, question: str, room: int) -> tuple[Entry, str]:
+    def _extend(self, talk: Talk, room: int) -> None:
         asker = self.asker
-        filler = asker.filler(int(20 + (room * 0.3 - 20) * asker.rng.random() ** 2))
-        if entry.id in {OFF_TOPIC, NOT_ON_PAGE} or asker.chance(0.3):
-            return asker.entries[-1], self._joined(filler, asker.pick(asker.entries[-1].ask)) if asker.chance(0.5) else filler
-        return entry, self._joined(filler, question)
+        if talk.tokens and asker.chance(0.05):
+            self._crowd(talk, 0, len(talk.tokens))
+        entry, question = asker.question()
+        if asker.chance(0.25 if room >= LONG else self.paste):
+            self._paste(talk, entry, question, room)
+        else:
+            self.turn(talk, entry, question, loose=asker.chance(0.3), listen=self.listen)
 
-    def _joined(self, filler: str, question: str) -> str:
-        gap = self.asker.pick(["\n\n", "\n", " "])
-        return filler + gap + question if self.asker.chance(0.75) else question + gap + filler
+    def _crowd(self, talk: Talk, start: int, end: int) -> None:
+        """Let some tokens stand for more, and put those behind them further away."""
+        times = 10 ** (self.asker.rng.random() * 2.5)
+        talk.crowd[start:end] = [times * c for c in talk.crowd[start:end]]
+        jump = int((times - 1) * (end - start))
+        talk.places[end - 1 :] = [place + jump for place in talk.places[end - 1 :]]
+
+    def _paste(self, talk: Talk, entry: Entry, question: str, room: int) -> None:
+        """A turn with text pasted before or behind the question, or with nothing but pasted text."""
+        asker = self.asker
+        filler = asker.filler(int(10 + room * 0.25 * asker.rng.random() ** 2))
+        gap = asker.pick(["\n\n", "\n", " "])
+        if entry.id in {OFF_TOPIC, NOT_ON_PAGE} or asker.chance(0.25):
+            entry = asker.entries[-1]
+            question = asker.pick(entry.ask) if asker.chance(0.5) else ""
+        first = len(talk.tokens) + 3
+        if asker.chance(0.8):
+            text = (filler + gap + question).strip()
+            start, end = 0, len(self.vocabulary.encode(filler))
+        else:
+            text = (question + gap + filler).strip()
+            start, end = len(self.vocabulary.encode(question)), len(self.vocabulary.encode(text))
+        self.turn(talk, entry, text)
+        if asker.chance(0.7):
+            self._crowd(talk, first + start, first + end)
 
     def rows(self, number: int, length: int) -> dict[str, np.ndarray]:
         """A batch: conversations packed into rows, each blind to its neighbours."""
@@ -160,12 +189,13 @@ class Writer:
             "places": np.zeros((number, length), np.int32),
             "documents": np.full((number, length), -1, np.int32),
             "weights": np.zeros((number, length), np.float32),
+            "crowd": np.ones((number, length), np.float32),
             "intents": np.full((number, length), -1, np.int32),
         }
         for row in range(number):
             at = 0
             for document in range(length):
-                talk = self.talk(length if length < 512 else length - at)
+                talk = self.talk(length if length < LONG else length - at)
                 size = len(talk.tokens)
                 if at + size > length:
                     break
@@ -174,6 +204,7 @@ class Writer:
                 batch["targets"][row, at : at + size - 1] = talk.tokens[1:]
                 batch["weights"][row, at : at + size - 1] = talk.weights[1:]
                 batch["places"][row, here] = talk.places
+                batch["crowd"][row, here] = talk.crowd
                 batch["documents"][row, here] = document
                 for place, intent in talk.intents.items():
                     batch["intents"][row, at + place] = intent

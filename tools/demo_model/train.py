@@ -29,7 +29,7 @@ def exact(weights: network.Weights, shape: network.Shape, writer: text.Writer, p
     for start in range(0, len(pairs), 64):
         talks = []
         for entry, question in pairs[start : start + 64]:
-            talk = text.Talk([], [], [], {})
+            talk = text.Talk()
             writer.turn(talk, entry, question)
             talks.append(talk)
         tokens = np.zeros((64, 192), np.int32)
@@ -121,8 +121,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--out", type=pathlib.Path, default=OUT)
     p.add_argument("--kind", choices=["q8_0", "f32"], default="q8_0")
-    p.add_argument("--minutes", type=float, default=20.0)
-    p.add_argument("--steps", type=int, default=2500)
+    p.add_argument("--steps", type=int, default=2400)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--vocab", type=int, default=1024)
     p.add_argument("--embedding", type=int, default=160)
@@ -138,11 +137,11 @@ def main() -> None:
     p.add_argument("--sharpen", type=float, default=3.0)
     p.add_argument("--long", type=int, default=25)
     p.add_argument("--every", type=int, default=500)
-    p.add_argument("--muon", type=float, default=0.0)
+    p.add_argument("--paste", type=float, default=0.12)
     p.add_argument("--rows", type=int, default=16)
     a = p.parse_args()
     shape = network.Shape(a.vocab, a.embedding, a.blocks, a.heads, a.ff)
-    recipe = network.Recipe(rate=a.rate, decay=a.decay, dropout=a.dropout, intent=a.intent, muon=a.muon)
+    recipe = network.Recipe(rate=a.rate, decay=a.decay, dropout=a.dropout, intent=a.intent)
     entries, fill, phrasing = page.load("0.0 million")
     key, first = jax.random.split(jax.random.key(a.seed))
     weights = network.init(shape, len(entries), first)
@@ -155,7 +154,7 @@ def main() -> None:
     vocabulary = text.Vocabulary(corpus, a.vocab)
     assert len(vocabulary.tokens) == a.vocab
     assert all(vocabulary.encode(t) == vocabulary.tokenizer.encode(t).ids for t in corpus)
-    writer = text.Writer(vocabulary, asker, skip=a.skip, listen=a.listen)
+    writer = text.Writer(vocabulary, asker, skip=a.skip, listen=a.listen, paste=a.paste)
     lengths = [len(vocabulary.encode(e.answer)) for e in entries]
     print(f"{parameters:,} parameters, {len(entries)} entries, answers of {np.mean(lengths):.0f} tokens, at most {max(lengths)}")
     print(sum(len(e.ask) for e in entries), "phrasings", sum(len(e.held_out) for e in entries), "held out")
@@ -166,7 +165,7 @@ def main() -> None:
     for at in range(a.steps):
         key, k = jax.random.split(key)
         t = time.time()
-        batch = writer.rows(2, 1536) if a.long and at % a.long == a.long - 1 else writer.rows(a.rows, 256)
+        batch = writer.rows(1, 3072) if a.long and at % a.long == a.long - 1 else writer.rows(a.rows, 256)
         makes += time.time() - t
         state, answer = network.step(state, batch, jnp.float32(at), jnp.float32(a.steps), k, shape=shape, recipe=recipe)
         losses.append(float(answer))

@@ -12,8 +12,9 @@ from gatewright_asyncio.streams import Stream
 EVENT_STREAM: Final[Headers] = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
 )
+UNBUFFERED: Final[Headers] = ((b"x-accel-buffering", b"no"),)
+"""For every stream: nginx would hold the events back."""
 
 HeaderPairs = tuple[tuple[str, str], ...]
 
@@ -59,7 +60,7 @@ class Answer:
 
     def begin_stream(self, headers: HeaderPairs) -> None:
         """200 and the head of an event stream, with no event in it yet."""
-        self.stream.write(self.head(200, EVENT_STREAM + encode_headers(headers), None))
+        self.stream.write(self.head(200, EVENT_STREAM + UNBUFFERED + encode_headers(headers), None))
 
     def comment(self, text: str) -> None:
         """A comment in the event stream."""

@@ -10,8 +10,8 @@ from gatewright.events import RelayEnded, RelayFailure
 from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken, forwardable_headers
 from gatewright.wire.fields import encode_headers
 from gatewright.wire.server import NeedData
-from gatewright.wire.taps import make_tap
-from gatewright_asyncio.answer import Answer
+from gatewright.wire.taps import StreamTap, make_tap
+from gatewright_asyncio.answer import UNBUFFERED, Answer
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
 from gatewright_asyncio.upstreams import Connection
 
@@ -91,6 +91,8 @@ class Relay:
         head = self._held.head
         if not self._answer.begun:
             headers = forwardable_headers(head.headers) + encode_headers(self._command.headers)
+            if isinstance(self._tap, StreamTap):
+                headers += UNBUFFERED
             self._pieces.append(self._answer.head(head.status, headers, head.content_length))
         self._take(self._tap.feed(self._held.body))
         while not self._held.ended:

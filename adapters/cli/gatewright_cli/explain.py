@@ -11,6 +11,7 @@ from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import Problem
 from gatewright.selection.tokens import TokenEstimate, TokenEstimator
 from gatewright.selection.variants import (
+    LAST_TOKEN,
     Fits,
     TooLarge,
     Unsure,
@@ -36,6 +37,7 @@ class Explanation:
         prompt_bytes: Text of the prompt, in bytes.
         prompt: Bounds for the prompt.
         answer_tokens: What is kept free for the answer.
+        reserve_tokens: What would be kept free, were there room.
         answer_is_limit: The question itself limits its answer to that.
         decisive_tokens: The size of the prompt that decides: an upper bound, or the likely one.
         margin_tokens: Safety on top of it.
@@ -50,6 +52,7 @@ class Explanation:
     prompt_bytes: int
     prompt: TokenEstimate
     answer_tokens: int
+    reserve_tokens: int
     answer_is_limit: bool
     decisive_tokens: int
     margin_tokens: int
@@ -102,26 +105,28 @@ def explain(model: ModelConfig, request: QuestionRequest) -> Explanation:
     facts = request.facts
     estimate = TokenEstimator().estimate(model.name, facts)
     verdict = choose_variant(model, facts, estimate)
-    reserve = facts.answer_tokens if facts.answer_tokens is not None else model.answer_tokens
+    reserve = max(facts.answer_tokens if facts.answer_tokens is not None else model.answer_tokens, LAST_TOKEN)
     match verdict:
         case Fits(need_tokens=need):
-            decisive = estimate.high
+            # The upper bound decides, unless there is no variant for it: then the likely size does.
+            decisive = estimate.high if need >= estimate.high + reserve else estimate.likely
         case Unsure(best_guess=guess):
             decisive, need = estimate.likely, guess.need_tokens
         case TooLarge():
-            decisive, need = estimate.low, estimate.low + max(reserve, 1)
+            decisive, need = estimate.likely, estimate.likely + (facts.answer_tokens or LAST_TOKEN)
         case _ as unreachable:
             assert_never(unreachable)
-    # The largest variant takes any prompt that it holds; then neither reserve nor margin is kept.
-    answer = min(reserve, max(need - decisive, 0))
+    # The largest variant takes any prompt that it holds: then neither reserve nor margin is kept.
+    answer = min(reserve, need - decisive)
     return Explanation(
         model=model,
         prompt_bytes=facts.prompt_bytes,
         prompt=estimate,
         answer_tokens=answer,
+        reserve_tokens=reserve,
         answer_is_limit=facts.answer_tokens is not None,
         decisive_tokens=decisive,
-        margin_tokens=max(need - decisive - answer, 0),
+        margin_tokens=need - decisive - answer,
         need_tokens=need,
         is_sure=not isinstance(verdict, Unsure),
         is_counted=isinstance(verdict, Unsure) and not model.variants[0].is_remote,
@@ -132,14 +137,11 @@ def explain(model: ModelConfig, request: QuestionRequest) -> Explanation:
 
 def _print(explanation: Explanation) -> None:
     size = explanation.prompt
-    reserve = "limit of the question" if explanation.answer_is_limit else "reserve: answer_tokens"
-    bound = "at most" if explanation.is_sure and explanation.problem is None else "about"
-    if explanation.problem is not None:
-        bound = "at least"
+    bound = "at most" if explanation.decisive_tokens == size.high else "likely"
     lines = {
         "model": explanation.model.name,
         "prompt": f"{size.low} to {size.high} tokens, likely {size.likely} ({explanation.prompt_bytes} bytes, estimated)",
-        "answer": f"{explanation.answer_tokens} tokens ({reserve})",
+        "answer": f"{explanation.answer_tokens} tokens ({_answer_text(explanation)})",
         "margin": f"{explanation.margin_tokens} tokens",
         "need": f"{explanation.need_tokens} tokens (prompt of {bound} {explanation.decisive_tokens}, answer, margin)",
         "count": _count_text(explanation),
@@ -151,6 +153,14 @@ def _print(explanation: Explanation) -> None:
     print_table(("CONTEXT", "VERDICT"), rows, right=frozenset((0,)))
     if explanation.problem is not None:
         click.echo(f"\n{explanation.problem.message}")
+
+
+def _answer_text(explanation: Explanation) -> str:
+    if explanation.answer_is_limit:
+        return "limit of the question"
+    if explanation.answer_tokens < explanation.reserve_tokens:
+        return f"no variant has room for the reserve of {explanation.reserve_tokens} as well"
+    return "reserve: answer_tokens"
 
 
 def _count_text(explanation: Explanation) -> str:

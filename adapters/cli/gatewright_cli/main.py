@@ -23,6 +23,10 @@ COMMANDS: Final = {
 """Subcommands in the order of the help; module `gatewright_cli.NAME` holds each, as `command`."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C. Click writes an empty line for a `KeyboardInterrupt`, also where nobody looks."""
+
+
 class Commands(click.Group):
     """Knows its subcommands by name and loads the one that is called."""
 
@@ -36,6 +40,13 @@ class Commands(click.Group):
             return None
         command: click.Command = import_module(f"gatewright_cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
         """List the subcommands without loading them."""
@@ -81,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         _complain(error.format_message())
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (Interrupted, KeyboardInterrupt, click.Abort):
         return exits.INTERRUPTED
     except BrokenPipeError:
         close_output()  # whoever read it has had enough

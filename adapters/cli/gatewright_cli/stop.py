@@ -71,8 +71,8 @@ def _await(
         for engine_id in [number for number in running if present[number].leases and not now]:
             del running[engine_id]
             busy = present[engine_id]
-            requests = f"{busy.leases} request{'' if busy.leases == 1 else 's'}"
-            click.echo(f"{label_of(busy)} stops when its {requests} are done (--now does not wait)")
+            requests = "request is" if busy.leases == 1 else f"{busy.leases} requests are"
+            click.echo(f"{label_of(busy)} stops when its {requests} done (--now does not wait)")
         if running and monotonic() >= give_up_at:
             for engine in running.values():
                 click.echo(f"gw-cli: {label_of(engine)} has not stopped within {_PATIENCE_S:g} s", err=True)

@@ -117,9 +117,12 @@ class EnginesLogFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handler: RotatingFileHandler | None = None
+        self._is_closed = False
 
     def write(self, label: str, pid: int, severity: Severity, text: str) -> None:
         """Append one line; a full disk or the like loses it, and no more than it."""
+        if self._is_closed:
+            return
         if self._handler is None:
             # Only a host that runs engines needs it, and clients wait for hosts to come up.
             from logging.handlers import RotatingFileHandler  # noqa: PLC0415
@@ -134,7 +137,8 @@ class EnginesLogFile:
             self._handler.emit(record)
 
     def close(self) -> None:
-        """Close the file, if it was opened."""
+        """Close the file, if it was opened; what comes later is lost."""
+        self._is_closed = True
         if self._handler is not None:
             self._handler.close()
             self._handler = None

@@ -11,7 +11,7 @@ import msgspec
 from attrs import frozen
 
 from gatewright_host.process import MARKER
-from gatewright_host.process_group import has_environment, is_alive, kill_group, living_members, start_mark
+from gatewright_host.process_group import has_environment, is_alive, living_members, start_mark
 
 _SUFFIX: Final = ".json"
 _SWEEP_TIMEOUT_S: Final = 10.0
@@ -110,6 +110,5 @@ def _orphans(record: Record) -> list[int]:
     id may be in use again, for a process or a group; then only the marker in the environment tells.
     """
     if record.started and start_mark(record.pid) == record.started and is_alive(record.pid):
-        kill_group(record.pid, signal.SIGKILL)
         return living_members(record.pid)
     return [pid for pid in living_members(record.pid) if has_environment(pid, MARKER, record.marker)]
