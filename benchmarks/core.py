@@ -13,9 +13,9 @@ from gatewright.engines.spec import EngineSpec, ProcessSpec
 from gatewright.events import (
     EngineProbed,
     EngineSpawned,
+    Health,
     HolderAttached,
     LeaseAsked,
-    Health,
     RelayEnded,
     RequestReceived,
     UpstreamAnswered,
@@ -82,6 +82,7 @@ class World:
         return RequestReceived(request_id=RequestId(str(self.requests)), facts=self.facts)
 
     def finish(self, told: list[object]) -> None:
+        """Everything from the lease's grant to its return."""
         granted = next(command.news for command in told if isinstance(command, TellHolder))
         (call,) = self.gateway.handle(granted, 1.0)
         assert isinstance(call, CallUpstream)
@@ -113,7 +114,12 @@ def main() -> None:
         last = f"model-{models - 1}"
         facts = facts_for(last)
 
-        def select(config: Config = config, facts: RequestFacts = facts, last: str = last) -> None:
+        def select(
+            config: Config = config,
+            estimator: TokenEstimator = estimator,
+            facts: RequestFacts = facts,
+            last: str = last,
+        ) -> None:
             model = config.find_model(last)
             choose_variant(model, facts, estimator.estimate(last, facts))
 

@@ -69,7 +69,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def servers(log_level: str) -> Iterator[dict[str, int]]:
-    """nginx as upstream and as proxy, and gw-server; ports by name."""
+    """Run nginx as upstream and as proxy, and gw-server; ports by name."""
     directory = Path(tempfile.mkdtemp(prefix="gw-bench-"))
     ports = {name: free_port() for name in ("upstream", "proxy", "bare", "gateway")}
     (directory / "v1").mkdir()

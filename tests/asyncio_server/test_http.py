@@ -97,7 +97,7 @@ def test_a_body_announced_too_large_is_refused_before_it_is_sent(gateway: Gatewa
     ],
 )
 def test_bad_requests_get_an_answer_of_openais_shape(gateway: Gateway, data: bytes, status: int) -> None:
-    if status in {400} and b"Connection" not in data:
+    if status == 400 and b"Connection" not in data:
         data = data.replace(b"Content-Type", b"Connection: close\r\nContent-Type")
     answer = gateway.raw(data)
     assert status_of(answer) == status
@@ -255,9 +255,12 @@ def test_a_stream_without_its_end_is_no_success() -> None:
     def short(connection: socket.socket, head: bytes, body: bytes) -> None:
         connection.sendall(STREAM_HEAD + chunked(CHUNK) + b"0\r\n\r\n")
 
-    with Upstream(short) as upstream, Gateway(upstream.lua("m")) as gateway:
-        with stream_lines(gateway, json.loads(ASK)) as response:
-            assert b"upstream_broke" in response.read()
+    with (
+        Upstream(short) as upstream,
+        Gateway(upstream.lua("m")) as gateway,
+        stream_lines(gateway, json.loads(ASK)) as response,
+    ):
+        assert b"upstream_broke" in response.read()
 
 
 def test_a_kept_connection_that_was_closed_is_replaced_unseen(tmp_path: Path) -> None:
@@ -305,3 +308,17 @@ def test_a_unix_socket_left_by_a_killed_server_is_taken_over(upstream: Upstream,
         gateway.start()
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(path))
+
+
+def test_dumps_hold_the_request_and_the_answer(upstream: Upstream, tmp_path: Path) -> None:
+    old, foreign = tmp_path / "req_old.request", tmp_path / "notes.txt"
+    old.touch()
+    foreign.touch()
+    settings = f'dumps_dir = "{tmp_path}", clear_dumps_on_start = true'
+    with Gateway(upstream.lua("m"), server=settings) as gateway:
+        _, headers, _ = gateway.request("POST", "/v1/chat/completions", ASK)
+        name = headers["x-request-id"]
+    assert (tmp_path / f"{name}.request").read_bytes() == ASK
+    assert (tmp_path / f"{name}.answer").read_bytes() == ANSWER
+    assert foreign.exists()
+    assert not old.exists()

@@ -8,6 +8,7 @@ from gatewright.errors import Problem
 from gatewright.wire.fields import Headers, encode_headers
 from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.streams import Stream
+from gatewright_host.dumps import AnswerDump
 
 EVENT_STREAM: Final[Headers] = (
     (b"content-type", b"text/event-stream"),
@@ -28,17 +29,18 @@ class Answer:
 
     Attributes:
         begun: The head is out.
+        dump: Where the answer's body is written too, for debugging.
     """
 
     def __init__(self, wire: ServerConnection, stream: Stream) -> None:
         self._wire = wire
         self.stream = stream
         self.begun = False
+        self.dump: AnswerDump | None = None
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Head, body and end at once."""
-        self.begun = True
-        self.stream.write(self._wire.response(status, headers, body))
+        self.stream.write(self.head(status, headers, len(body)) + self.body(body) + self.end())
 
     def problem(self, problem: Problem, format_: ApiFormat, headers: HeaderPairs) -> None:
         """An error as the whole answer."""
@@ -52,6 +54,8 @@ class Answer:
 
     def body(self, data: bytes) -> bytes:
         """A piece of body, to be written."""
+        if self.dump is not None:
+            self.dump.write(data)
         return self._wire.body(data)
 
     def end(self) -> bytes:
@@ -64,11 +68,11 @@ class Answer:
 
     def comment(self, text: str) -> None:
         """A comment in the event stream."""
-        self.stream.write(self._wire.body(stream_comment(text)))
+        self.stream.write(self.body(stream_comment(text)))
 
     def fail_stream(self, problem: Problem, format_: ApiFormat) -> None:
         """An error event as the end of the event stream."""
-        self.stream.write(self._wire.body(stream_error(problem, format_)) + self._wire.end())
+        self.stream.write(self.body(stream_error(problem, format_)) + self.end())
 
     def cut(self) -> None:
         """Close in the middle."""

@@ -205,7 +205,13 @@ class ClientConnection:
             answer.problem(error.problem, route.format, (("x-request-id", request_id),))
             return
         request = ClientRequest(request_id, head, facts, body)
-        await Exchange(self._service.driver, self._service.pool, answer, request).run()
+        if self._service.dumps is not None:
+            answer.dump = self._service.dumps.begin(request_id, body)
+        try:
+            await Exchange(self._service.driver, self._service.pool, answer, request).run()
+        finally:
+            if answer.dump is not None:
+                answer.dump.close()
 
 
 def _timed_out(what: str, timeout_s: float) -> Problem:

@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -23,8 +24,9 @@ from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.listeners import CannotListen, Listeners
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream
-from gatewright_host.membership import FleetMembership
+from gatewright_host.dumps import Dumps
 from gatewright_host.log_setup import set_up_logging
+from gatewright_host.membership import FleetMembership
 from gatewright_host.state_dir import StateDir
 
 logger: Final = logging.getLogger("gatewright.server")
@@ -59,6 +61,9 @@ class Server:
         self._cutting = asyncio.Event()
         self._driver = Driver(Gateway(config))
         self._service = Service(config, self._driver, int(time.time()))
+        self._open_dumps(config)
+        if self._service.dumps is not None and config.server.clear_dumps_on_start:
+            self._service.dumps.clear()
 
     async def run(self) -> None:
         """Serve until a signal ends it.
@@ -94,6 +99,10 @@ class Server:
                     self._driver.close()
                     with anyio.CancelScope(shield=True):
                         await self._stop_engines()
+
+    def _open_dumps(self, config: Config) -> None:
+        directory = config.server.dumps_dir
+        self._service.dumps = Dumps(Path(directory)) if directory is not None else None
 
     # --- signals
 
@@ -140,6 +149,7 @@ class Server:
             return
         old, self._config, self._service.config = self._config, config, config
         self._service.local_hosts = self._listeners.hosts
+        self._open_dumps(config)
         set_up_logging(config.server.log_level, config.server.log_format)
         self._driver.submit(ConfigReplaced(config=config))
         self._fleet.replace_specs(_specs(old), _specs(config))

@@ -7,6 +7,7 @@ from gatewright.config import Config
 from gatewright.ids import RequestId
 from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.upstreams import UpstreamPool
+from gatewright_host.dumps import Dumps
 
 
 class Service:
@@ -21,6 +22,7 @@ class Service:
         driver: Driver of the Gateway.
         pool: Connections to upstreams.
         local_hosts: Addresses that the server listens on, which `Host` may name.
+        dumps: Where requests and answers are written for debugging; None writes none.
         closing: The server takes no new requests.
         started_at: Unix seconds; shown as the models' creation time.
     """
@@ -31,6 +33,7 @@ class Service:
         self.pool = UpstreamPool()
         self.local_hosts: frozenset[str] = frozenset()
         self.closing = False
+        self.dumps: Dumps | None = None
         self.started_at = started_at
         self._nonce = secrets.token_hex(4)
         self._count = itertools.count(1)

@@ -3,7 +3,6 @@
 from typing import Any, Final, assert_never
 
 import click
-import msgspec
 from attrs import frozen
 
 from gatewright.config import ModelConfig
@@ -23,7 +22,7 @@ from gatewright_cli import exits
 from gatewright_cli.choosing import choose_model
 from gatewright_cli.options import Common, common_options
 from gatewright_cli.question import Question, QuestionRequest, join_prompt, make_request
-from gatewright_cli.tables import print_table
+from gatewright_cli.tables import print_json, print_table
 
 _LABEL_WIDTH: Final = 8
 
@@ -94,7 +93,7 @@ def command(
     found = choose_model(common, model)
     explanation = explain(found.model, make_request(found.model, question))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(explanation)), indent=2))
+        print_json(_as_json(explanation))
     else:
         _print(explanation)
     return exits.DONE

@@ -3,13 +3,12 @@
 from typing import Any
 
 import click
-import msgspec
 
 from gatewright.config import Config, ModelConfig
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright_cli import exits
 from gatewright_cli.options import Common, common_options
-from gatewright_cli.tables import print_table
+from gatewright_cli.tables import print_json, print_table
 
 
 @click.command()
@@ -20,7 +19,7 @@ def command(common: Common, /, *, as_json: bool) -> int:
     chosen = common.choose_or_demo()
     if as_json:
         rows = [_as_json(chosen.config, model) for model in chosen.config.models]
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        print_json(rows)
         return exits.DONE
     print_table(
         ("NAME", "ALIASES", "ENGINE", "CONTEXTS", "PARALLEL"),

@@ -4,14 +4,13 @@ from typing import Any
 
 import attrs
 import click
-import msgspec
 
 from gatewright.engines.states import Stopped, state_name
 from gatewright.fleet import EngineStatus
 from gatewright_cli import exits
 from gatewright_cli.operating import NO_HOST, label_of, watching
 from gatewright_cli.options import Common, common_options
-from gatewright_cli.tables import bytes_text, print_table, seconds_text
+from gatewright_cli.tables import bytes_text, print_json, print_table, seconds_text
 from gatewright_cli.terminal import printable
 from gatewright_host.host_status import EngineReport, HostStatus
 
@@ -30,7 +29,7 @@ def command(common: Common, /, *, as_json: bool) -> int:
     with watching(common) as client:
         status = client.status() if client is not None else None
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(status)), indent=2))
+        print_json(_as_json(status))
     elif status is None:
         click.echo(NO_HOST, err=True)
     else:

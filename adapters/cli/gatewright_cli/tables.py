@@ -1,9 +1,10 @@
-"""Tables: in columns for people, and for programs that read columns."""
+"""What commands print: tables for people and for programs that read columns, JSON for all others."""
 
 from collections.abc import Sequence
 from typing import Final
 
 import click
+import msgspec
 
 _GAP: Final = "  "
 
@@ -31,6 +32,11 @@ def _line(fields: Sequence[str], widths: Sequence[int], right: frozenset[int]) -
         for column, (field, width) in enumerate(zip(fields, widths, strict=True))
     ]
     return _GAP.join(padded).rstrip()
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, indented."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def seconds_text(seconds: float) -> str:
