@@ -238,7 +238,9 @@ def test_a_minute_of_health_resets_the_backoff():
 
 def test_crash_of_a_ready_engine_is_no_failed_start():
     life = crashed()
-    assert life.state == Crashed(EngineCrashed("engine qwen@4096 died: signal 11").problem, True, 3)
+    assert life.state == Crashed(
+        EngineCrashed("engine qwen@4096 died: signal 11").problem, was_ready=True, retry_at=3
+    )
     assert life.engine.start_failure(2.5) is None
     assert not life.engine.may_start(2.9)
     assert life.engine.may_start(3)
@@ -524,7 +526,15 @@ CALLS: dict[str, tuple[Any, ...]] = {
 }
 WRONG_USE = {
     # the place starts only what does not run
-    "start": {"Starting", "Starting, spawned", "Loading", "Ready", "Draining", "Stopping", "Stopping, spawning"},
+    "start": {
+        "Starting",
+        "Starting, spawned",
+        "Loading",
+        "Ready",
+        "Draining",
+        "Stopping",
+        "Stopping, spawning",
+    },
     # the Fleet passes on only what was matched by its id
     "spawned": {"Stopped", "Loading", "Ready", "Draining", "Crashed", "Refused"},
     "spawn_failed": {"Stopped", "Loading", "Ready", "Draining", "Crashed", "Refused"},

@@ -17,7 +17,11 @@ ALL = [
     for value in vars(errors).values()
     if inspect.isclass(value) and issubclass(value, GatewrightError) and value is not GatewrightError
 ]
-ARGUMENTS = {ContextTooLarge: (5000, 4096), UpstreamRefused: ("no", 418, None, None), ConfigError: (("a", "b"),)}
+ARGUMENTS = {
+    ContextTooLarge: (5000, 4096),
+    UpstreamRefused: ("no", 418, None, None),
+    ConfigError: (("a", "b"),),
+}
 
 
 def make(kind):
@@ -45,7 +49,11 @@ def test_model_not_found():
     error = ModelNotFound("nope")
     assert isinstance(error, ValueError)
     assert str(error) == "Model 'nope' not found in configuration"
-    assert (error.problem.status, error.problem.code, error.problem.param) == (404, "model_not_found", "model")
+    assert (error.problem.status, error.problem.code, error.problem.param) == (
+        404,
+        "model_not_found",
+        "model",
+    )
 
 
 def test_context_too_large():

@@ -1,6 +1,7 @@
 import pytest
 
 from gatewright.commands import ExitHost, Log, ProbeEngine, Severity, SignalEngine, SpawnEngine
+from gatewright.engines.spec import EngineSpec
 from gatewright.errors import (
     EngineCrashed,
     EngineNotReady,
@@ -42,7 +43,7 @@ LLAMA = spec("llama", 8192)
 WIDE = spec("qwen", 4096, parallel=2)
 
 
-def with_ready(*specs):
+def with_ready(*specs: EngineSpec):
     """A Fleet in which these engines are ready and idle, at second 1."""
     fleet = FleetTester()
     for number, each in enumerate(specs, start=100):
@@ -68,9 +69,7 @@ def test_first_lease_starts_its_engine():
     assert fleet.spawned(0.5, SMALL) == [probe]
     assert fleet.probed(0.6, SMALL, Health.LOADING) == []
     assert fleet.wake(1) == [
-        ProbeEngine(
-            command_id=cid(4), engine_id=eid(1), base_url=url(1), timeout_s=5, ask_properties=True
-        ),
+        ProbeEngine(command_id=cid(4), engine_id=eid(1), base_url=url(1), timeout_s=5, ask_properties=True),
         progress(1, 1, "qwen@4096", "loading"),
     ]
     assert fleet.probed(1.1, SMALL) == [granted(1, 4096, 1)]
@@ -722,7 +721,9 @@ def test_status():
     fleet.exited(3, LARGE)
     assert fleet.fleet.status(4) == (
         EngineStatus(model="qwen", context_tokens=16384, state="stopped", slots=1),
-        EngineStatus(model="qwen", context_tokens=4096, state="starting", engine_id=eid(4), slots=1, waiting=1),
+        EngineStatus(
+            model="qwen", context_tokens=4096, state="starting", engine_id=eid(4), slots=1, waiting=1
+        ),
     )
     fleet.bring_up(5, SMALL)
     ready = EngineStatus(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from gatewright.api.facts import UpstreamError, Usage
@@ -98,9 +100,7 @@ def test_a_request_that_is_answered(facts):
     ]
     assert tester.granted(1.5) == [CallUpstream(command_id=cid(2), request_id=rid("r"), base_url=URL)]
     assert tester.answered(2) == [
-        BeginRelay(
-            command_id=cid(3), request_id=rid("r"), headers=headers(1, 1500), stall_timeout_s=120.0
-        )
+        BeginRelay(command_id=cid(3), request_id=rid("r"), headers=headers(1, 1500), stall_timeout_s=120.0)
     ]
     assert tester.relayed(5, usage=USAGE, finish_reason="stop") == [
         ReleaseLease(lease_id=lid(1)),
@@ -204,9 +204,7 @@ def test_unsure_then_counted_exactly_by_an_engine():
     assert tester.receive(0, UNSURE) == [
         LeaseEngine(lease_id=lid(1), variants=(SMALL, LARGE), purpose=LeasePurpose.COUNT)
     ]
-    assert tester.granted(0, 16384) == [
-        CountTokens(command_id=cid(2), request_id=rid("r"), base_url=URL)
-    ]
+    assert tester.granted(0, 16384) == [CountTokens(command_id=cid(2), request_id=rid("r"), base_url=URL)]
     assert tester.counted(0.1, 5000) == [
         ReleaseLease(lease_id=lid(1)),
         LeaseEngine(lease_id=lid(3), variants=(LARGE,), need_tokens=5100),
@@ -238,7 +236,10 @@ def test_no_engine_to_count_and_no_program_goes_by_the_length_with_a_warning():
     tester = GatewayTester(TWO)
     tester.receive(0, UNSURE)
     told = tester.refused(0, EngineStartFailed("no engine").problem)
-    assert told == [warning("no engine"), LeaseEngine(lease_id=lid(2), variants=(SMALL, LARGE), need_tokens=3100)]
+    assert told == [
+        warning("no engine"),
+        LeaseEngine(lease_id=lid(2), variants=(SMALL, LARGE), need_tokens=3100),
+    ]
 
 
 def test_no_engine_to_count_then_a_program():
@@ -485,7 +486,7 @@ def test_an_error_that_breaks_off_is_no_event_stream():
 # --- the client is gone
 
 
-def canceled(**facts):
+def canceled(**facts: Any):
     return record(Outcome.CANCELED, **facts)
 
 
@@ -647,7 +648,13 @@ def test_an_upstreams_error_after_the_stream_began_is_told_in_it():
         ReleaseLease(lease_id=lid(1)),
         FailStream(request_id=rid("r"), problem=problem),
         record(
-            Outcome.FAILED, context_tokens=4096, status=200, attempts=1, wait_s=11, total_s=12, problem=problem
+            Outcome.FAILED,
+            context_tokens=4096,
+            status=200,
+            attempts=1,
+            wait_s=11,
+            total_s=12,
+            problem=problem,
         ),
     ]
 
@@ -890,7 +897,11 @@ def test_completions_after_the_end_are_stale(state):
     tester.tell(5, ShutdownRequested(force=True))
     if tester.gateway.active:
         assert tester.work is not None
-        end = {"CountTokens": "TokenCountFailed", "CallUpstream": "UpstreamFailed", "BeginRelay": "RelayEnded"}
+        end = {
+            "CountTokens": "TokenCountFailed",
+            "CallUpstream": "UpstreamFailed",
+            "BeginRelay": "RelayEnded",
+        }
         tester.tell(6, completion_events(tester.command_id)[end[type(tester.work).__name__]])
     assert tester.gateway.active == 0
     stale = [*lease_events(tester.lease_id).values(), ClientGone(request_id=rid("r"))]

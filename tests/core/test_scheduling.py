@@ -1,8 +1,11 @@
 """What a place does for itself; the rules as its holders see them are in `test_fleet.py`."""
 
+from typing import Any
+
 from gatewright.commands import SpawnEngine, TellHolder
 from gatewright.engines.engine import Counter
 from gatewright.engines.scheduling import Place
+from gatewright.engines.spec import EngineSpec
 from gatewright.errors import EngineStartFailed
 from gatewright.leases import LeaseEngine
 from gatewright.timers import Deadline
@@ -12,11 +15,11 @@ SMALL, LARGE, LLAMA = spec("qwen", 4096), spec("qwen", 16384), spec("llama", 819
 
 
 class PlaceTester:
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = {}
         self.place = Place(Counter(), self.asked)
 
-    def ask(self, now, number, *variants, **terms):
+    def ask(self, now, number, *variants: EngineSpec, **terms: Any):
         out = []
         lease = LeaseEngine(lease_id=lid(number), variants=variants, **terms)
         self.place.ask((HOLDER, lid(number)), lease, now, out)
@@ -74,9 +77,10 @@ def test_engine_that_is_struck_off_is_so_only_for_those_who_wait():
     tester.place.settle(1, out)
     (waiter,) = tester.place.waiters.values()
     assert [engine.spec for engine in waiter.engines] == [LARGE]
-    assert waiter.failure == EngineStartFailed(
-        "engine qwen@4096 cannot be started: no such file", retry_after_s=60
-    ).problem
+    assert (
+        waiter.failure
+        == EngineStartFailed("engine qwen@4096 cannot be started: no such file", retry_after_s=60).problem
+    )
     tester.ask(61, 2, SMALL, LARGE)
     *_, second = tester.place.waiters.values()
     assert [engine.spec for engine in second.engines] == [SMALL, LARGE]

@@ -80,7 +80,12 @@ def test_a_change_of_the_texts_is_followed():
 
 @pytest.mark.parametrize(
     ("facts", "tokens"),
-    [(chat(prompt_bytes=100), 90), (chat(prompt_bytes=4000), 0), (chat(prompt_bytes=4000), -5), (chat(given=9), 9)],
+    [
+        (chat(prompt_bytes=100), 90),
+        (chat(prompt_bytes=4000), 0),
+        (chat(prompt_bytes=4000), -5),
+        (chat(given=9), 9),
+    ],
 )
 def test_what_teaches_nothing(facts, tokens):
     ratio = TokenRatio()

@@ -84,7 +84,11 @@ def test_a_count_is_needed_where_it_could_change_the_decision():
 
 @pytest.mark.parametrize(
     ("margin", "chosen"),
-    [(Margin(ratio=0.0, tokens=0), 4096), (Margin(ratio=0.1, tokens=0), 16384), (Margin(ratio=0.0, tokens=512), 16384)],
+    [
+        (Margin(ratio=0.0, tokens=0), 4096),
+        (Margin(ratio=0.1, tokens=0), 16384),
+        (Margin(ratio=0.0, tokens=512), 16384),
+    ],
 )
 def test_a_margin_is_for_estimates_only(margin, chosen):
     careful = evolve(QWEN, margin=margin)

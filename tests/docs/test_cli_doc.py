@@ -12,6 +12,7 @@ import click
 import pytest
 
 from gatewright_cli.main import COMMANDS, cli
+from gatewright_cli.ps import HEADS
 from tests.cli.conftest import CLI, PATIENCE_S, Cli, model_lua
 
 DOC = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -100,3 +101,8 @@ def test_examples_run_and_print_what_is_shown(reader: Cli) -> None:
         refused = any(line.startswith("gw-cli: ") for line in expected)
         assert done.returncode == (2 if refused else 0), (command, shown)
         assert re.fullmatch(pattern_of(expected), shown), (command, shown)
+
+
+def test_the_table_of_engines_is_as_it_is_shown() -> None:
+    heads = section("`gw-cli ps`").partition("```text\n")[2].splitlines()[0]
+    assert tuple(heads.split()) == HEADS

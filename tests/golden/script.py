@@ -170,7 +170,11 @@ def _request(script: Script, arguments: list[str], options: Options) -> None:
     request_id, name, *flags = arguments
     numbers = _numbers(options)
     facts = build.chat(
-        name, numbers.get("bytes", 0), given=numbers.get("given", 0), stream="stream" in flags, answer=numbers.get("answer")
+        name,
+        numbers.get("bytes", 0),
+        given=numbers.get("given", 0),
+        stream="stream" in flags,
+        answer=numbers.get("answer"),
     )
     script.world.receive(request_id, facts)
 
@@ -191,7 +195,9 @@ def _counted(script: Script, arguments: list[str], options: Options) -> None:
 def _answered(script: Script, arguments: list[str], options: Options) -> None:
     request_id, status = arguments
     error = UpstreamError(message="the upstream's words") if int(status) >= 400 else None
-    script.world.complete(UpstreamAnswered(command_id=script.work(request_id), status=int(status), error=error))
+    script.world.complete(
+        UpstreamAnswered(command_id=script.work(request_id), status=int(status), error=error)
+    )
 
 
 def _overflow(script: Script, arguments: list[str], options: Options) -> None:
@@ -214,7 +220,9 @@ def _relayed(script: Script, arguments: list[str], options: Options) -> None:
         event = RelayEnded(command_id=command_id, failure=RelayFailure(failure[0]), reason="connection reset")
     else:
         numbers = _numbers(options)
-        usage = Usage(prompt_tokens=numbers["prompt"], completion_tokens=numbers["answer"]) if numbers else None
+        usage = (
+            Usage(prompt_tokens=numbers["prompt"], completion_tokens=numbers["answer"]) if numbers else None
+        )
         event = RelayEnded(command_id=command_id, usage=usage, finish_reason="stop")
     script.world.complete(event)
 

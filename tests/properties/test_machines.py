@@ -60,7 +60,7 @@ def specs(config):
 class Machines(RuleBasedStateMachine):
     """See the module."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.world: World
         self.requests = 0
@@ -262,11 +262,18 @@ def completions(work: Work):
             )
             return counted | st.just(TokenCountFailed(command_id=cid, reason="no answer"))
         case CallUpstream():
-            errors = (None, build.LOADING, UpstreamError(message="no"), *map(build.overflow, (None, 0, 700, 9000)))
+            errors = (
+                None,
+                build.LOADING,
+                UpstreamError(message="no"),
+                *map(build.overflow, (None, 0, 700, 9000)),
+            )
             return (
                 st.just(UpstreamAnswered(command_id=cid, status=200))
                 | st.sampled_from(errors).map(lambda e: UpstreamAnswered(command_id=cid, status=400, error=e))
-                | st.sampled_from(CallFailure).map(lambda f: UpstreamFailed(command_id=cid, failure=f, reason="x"))
+                | st.sampled_from(CallFailure).map(
+                    lambda f: UpstreamFailed(command_id=cid, failure=f, reason="x")
+                )
             )
         case BeginRelay():
             usage = Usage(prompt_tokens=100, completion_tokens=3)

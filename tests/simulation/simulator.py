@@ -135,7 +135,7 @@ class Simulation:
             BeginRelay: self._relay,
             CancelUpstream: self._cancel,
             RecordRequest: lambda record: self.records.append((self.world.now, record)),
-            Drained: self._note_drained,
+            Drained: lambda _: setattr(self, "drained", True),
         }
         self.world = World(configs[0], observe=self._observe)
         for each in traffic:
@@ -204,9 +204,6 @@ class Simulation:
 
     def _happens(self, probability: float) -> bool:
         return self.random.random() < probability
-
-    def _note_drained(self, drained: Drained) -> None:
-        self.drained = True
 
     # --- clients
 
@@ -278,9 +275,7 @@ class Simulation:
         if command.signal is StopSignal.KILL:
             self.later(0.01, lambda: self._die(command.engine_id, "signal 9"))
         elif not engine.ignores_sigterm and not engine.hangs:
-            self.later(
-                self.random.uniform(0.05, 0.5), lambda: self._die(command.engine_id, "exit code 0")
-            )
+            self.later(self.random.uniform(0.05, 0.5), lambda: self._die(command.engine_id, "exit code 0"))
 
     def _die(self, engine_id: EngineId, reason: str) -> None:
         engine = self.engines.pop(engine_id, None)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 EPS = 1e-5
+GAINS = ("attn_norm", "ffn_norm")
+MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +76,7 @@ def _rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     return jnp.stack([even * cos - odd * sin, even * sin + odd * cos], -1).reshape(x.shape)
 
 
-def hidden(
-    weights: Weights, shape: Shape, batch: Batch, dropout: float, key: jax.Array
-) -> jax.Array:
+def hidden(weights: Weights, shape: Shape, batch: Batch, dropout: float, key: jax.Array) -> jax.Array:
     """The normalised last hidden states of rows that hold several documents each.
 
     A token may stand for a crowd: attention then counts it as often as `crowd` says. So a short row teaches
@@ -99,9 +99,12 @@ def hidden(
 
     x = drop(weights["token_embd"][tokens])
     for i in range(shape.blocks):
-        w = {name: value[i] for name, value in weights.items() if name.startswith(("attn", "ffn"))}
+        w = {name: value[i] for name, value in weights.items() if name in GAINS + MATRICES}
         h = _norm(x, w["attn_norm"])
-        q, k, v = ((h @ w[name]).reshape(rows, length, shape.heads, shape.head) for name in ("attn_q", "attn_k", "attn_v"))
+        q, k, v = (
+            (h @ w[name]).reshape(rows, length, shape.heads, shape.head)
+            for name in ("attn_q", "attn_k", "attn_v")
+        )
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         score = jnp.einsum("bqhd,bkhd->bhqk", q, k) * shape.head**-0.5 + bias
         mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score, -1), v).reshape(rows, length, -1)
@@ -132,7 +135,9 @@ class Recipe:
     average: float = 0.998
 
 
-def loss(weights: Weights, shape: Shape, recipe: Recipe, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def loss(
+    weights: Weights, shape: Shape, recipe: Recipe, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The training loss, and the cross entropy of the answers alone."""
     h = hidden(weights, shape, batch, recipe.dropout, key)
     log_p = jax.nn.log_softmax(h @ weights["token_embd"].T)
@@ -140,7 +145,9 @@ def loss(weights: Weights, shape: Shape, recipe: Recipe, batch: Batch, key: jax.
     total = (surprise * batch["weights"]).sum() / batch["weights"].sum()
     answer = batch["weights"] >= 1
     plain_loss = (surprise * answer).sum() / answer.sum()
-    meant = -jnp.take_along_axis(jax.nn.log_softmax(h @ weights["intent"]), batch["intents"][..., None].clip(0), -1)[..., 0]
+    meant = -jnp.take_along_axis(
+        jax.nn.log_softmax(h @ weights["intent"]), batch["intents"][..., None].clip(0), -1
+    )[..., 0]
     here = batch["intents"] >= 0
     return total + recipe.intent * (meant * here).sum() / jnp.maximum(here.sum(), 1), plain_loss
 
@@ -156,14 +163,23 @@ def start(weights: Weights) -> State:
 
 @functools.partial(jax.jit, static_argnames=("shape", "recipe"), donate_argnums=0)
 def step(
-    state: State, batch: Batch, at: jax.Array, steps: jax.Array, key: jax.Array, *, shape: Shape, recipe: Recipe
+    state: State,
+    batch: Batch,
+    at: jax.Array,
+    steps: jax.Array,
+    key: jax.Array,
+    *,
+    shape: Shape,
+    recipe: Recipe,
 ) -> tuple[State, jax.Array]:
     """One step of AdamW: linear warm-up, cosine decay, gradients clipped to norm one."""
     weights, first, second, average = state
     (_, answer), grad = jax.value_and_grad(loss, has_aux=True)(weights, shape, recipe, batch, key)
     norm = jnp.sqrt(sum((g * g).sum() for g in grad.values()))
     grad = jax.tree.map(lambda g: g / jnp.maximum(norm, 1.0), grad)
-    rate = recipe.rate * jnp.minimum((at + 1) / recipe.warmup, 0.01 + 0.99 * (0.5 + 0.5 * jnp.cos(jnp.pi * at / steps)))
+    rate = recipe.rate * jnp.minimum(
+        (at + 1) / recipe.warmup, 0.01 + 0.99 * (0.5 + 0.5 * jnp.cos(jnp.pi * at / steps))
+    )
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grad)
     second = jax.tree.map(lambda v, g: 0.98 * v + 0.02 * g * g, second, grad)
 

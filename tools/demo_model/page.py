@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).parent
 OFF_TOPIC = "off-topic"
 NOT_ON_PAGE = "not-on-page"
 GAP = re.compile(r"\{(\w+)\}")
-SYLLABLES = [c + v for c in "b c d f g k l m n p r s t v z br st tr sh qu".split() for v in "aeiou"]
+SYLLABLES = [c + v for c in (*"bcdfghklmnprstvz", "br", "st", "tr", "sh", "qu") for v in "aeiou"]
 
 
 def plain(text: str) -> str:
@@ -69,19 +69,26 @@ def load(parameters: str) -> tuple[list[Entry], dict[str, list[str]], Phrasing]:
 class Asker:
     """Draws questions: an entry, one of its phrasings, and a variation of that phrasing."""
 
-    def __init__(self, entries: list[Entry], fill: dict[str, list[str]], phrasing: Phrasing, rng: np.random.Generator):
+    def __init__(
+        self, entries: list[Entry], fill: dict[str, list[str]], phrasing: Phrasing, rng: np.random.Generator
+    ) -> None:
         self.entries = entries
         self.fill = fill
         self.phrasing = phrasing
         self.rng = rng
         self.secret = {plain(q) for entry in entries for q in entry.held_out}
         self.groups = [
-            (re.compile(r"(?<!\w)" + re.escape(word) + r"(?!\w)", re.IGNORECASE), [w for w in group if w != word])
+            (
+                re.compile(r"(?<!\w)" + re.escape(word) + r"(?!\w)", re.IGNORECASE),
+                [w for w in group if w != word],
+            )
             for group in phrasing.same
             for word in group
         ]
         asked = itertools.chain.from_iterable(entry.ask for entry in entries)
-        self.words = sorted({w for text in itertools.chain(asked, fill["noun"], fill["verb"]) for w in text.split()})
+        self.words = sorted(
+            {w for text in itertools.chain(asked, fill["noun"], fill["verb"]) for w in text.split()}
+        )
         self.weights = np.array([self._weight(entry) for entry in entries])
         self.weights /= self.weights.sum()
 
@@ -100,8 +107,12 @@ class Asker:
     def noise(self) -> str:
         """A word that nobody knows."""
         if self.chance(0.2):
-            return "".join(self.pick(list("abcdefghijklmnopqrstuvwxyz")) for _ in range(int(self.rng.integers(3, 10))))
-        return "".join(self.pick(SYLLABLES) for _ in range(int(self.rng.integers(1, 5)))) + self.pick(["", "n", "s", "r"])
+            return "".join(
+                self.pick(list("abcdefghijklmnopqrstuvwxyz")) for _ in range(int(self.rng.integers(3, 10)))
+            )
+        return "".join(self.pick(SYLLABLES) for _ in range(int(self.rng.integers(1, 5)))) + self.pick(
+            ["", "n", "s", "r"]
+        )
 
     def number(self) -> str:
         """Some number."""
@@ -120,7 +131,11 @@ class Asker:
     def question(self) -> tuple[Entry, str]:
         """An entry and a question that asks for it."""
         entry = self.entries[int(self.rng.choice(len(self.entries), p=self.weights))]
-        text = self._filled(self.pick(entry.templates)) if entry.templates and self.chance(0.6) else self.pick(entry.ask)
+        text = (
+            self._filled(self.pick(entry.templates))
+            if entry.templates and self.chance(0.6)
+            else self.pick(entry.ask)
+        )
         for _ in range(4):
             varied = self.vary(text, gentle=entry.id in {OFF_TOPIC, NOT_ON_PAGE})
             if plain(varied) not in self.secret:
@@ -186,15 +201,26 @@ class Asker:
     def filler(self, words: int) -> str:
         """Text of no meaning, of about that many words: something pasted into a prompt."""
         if self.chance(0.25):
-            piece = self.pick([self.pick(self.words) + " ", self.noise() + " ", "The quick brown fox jumps over the lazy dog. "])
+            piece = self.pick(
+                [
+                    self.pick(self.words) + " ",
+                    self.noise() + " ",
+                    "The quick brown fox jumps over the lazy dog. ",
+                ]
+            )
             return (piece * (1 + words // len(piece.split()))).strip()
         if self.chance(0.3):
             text = ""
             while len(text.split()) < words:
-                text += self.pick(self.pick_entry().ask if self.chance(0.3) else self.entries[-1].ask) + self.pick([" ", "\n"])
+                text += self.pick(
+                    self.pick_entry().ask if self.chance(0.3) else self.entries[-1].ask
+                ) + self.pick([" ", "\n"])
             return text.strip()
         end = ["", "", "", "", "", "", ",", ".", ".\n"]
-        return " ".join((self.noise() if self.chance(0.1) else self.pick(self.words)) + self.pick(end) for _ in range(words))
+        return " ".join(
+            (self.noise() if self.chance(0.1) else self.pick(self.words)) + self.pick(end)
+            for _ in range(words)
+        )
 
     def pick_entry(self) -> Entry:
         """An entry, each as likely as any other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -27,7 +28,7 @@ class Vocabulary:
     unknown words will.
     """
 
-    def __init__(self, corpus: list[str], size: int):
+    def __init__(self, corpus: list[str], size: int) -> None:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -69,7 +70,7 @@ class Vocabulary:
         while len(parts) > 1:
             ranked = [
                 (self._rank[pair], i)
-                for i, pair in enumerate(zip(parts, parts[1:], strict=False))
+                for i, pair in enumerate(itertools.pairwise(parts))
                 if pair in self._rank and (rng is None or rng.random() >= skip)
             ]
             if not ranked:
@@ -101,19 +102,25 @@ class Talk:
 class Writer:
     """Writes conversations."""
 
-    def __init__(self, vocabulary: Vocabulary, asker: Asker, *, skip: float = 0.1, listen: float = 0.1, paste: float = 0.12):
+    skip = 0.1  # of the merges of loosely encoded questions
+    loose = 0.3  # of the questions
+    listen = 0.1  # what a token of a question counts, of an answer 1
+    paste = 0.12  # of the questions come with pasted text, 0.25 in long conversations
+
+    def __init__(self, vocabulary: Vocabulary, asker: Asker) -> None:
         self.vocabulary = vocabulary
         self.asker = asker
-        self.skip = skip
-        self.listen = listen
-        self.paste = paste
         self.number = {entry.id: i for i, entry in enumerate(asker.entries)}
 
     def message(self, talk: Talk, role: str, text: str, *, loose: bool = False, weight: float = 0.0) -> None:
         """Append one message; `weight` is that of its text."""
         ids, v = self.vocabulary.ids, self.vocabulary
         head = v.encode(role + "\n")
-        body = v.encode_loosely(text, self.asker.rng, self.skip) if loose else v.encode(f"{role}\n{text}")[len(head) :]
+        body = (
+            v.encode_loosely(text, self.asker.rng, self.skip)
+            if loose
+            else v.encode(f"{role}\n{text}")[len(head) :]
+        )
         tokens = [ids[START], *head, *body, ids[END], ids["\u010a"]]
         talk.weights += [0.0] * (1 + len(head)) + [weight] * (len(body) + 1) + [0.0]
         start = talk.places[-1] + 1 if talk.places else 0
@@ -121,7 +128,9 @@ class Writer:
         talk.crowd += [1.0] * len(tokens)
         talk.tokens += tokens
 
-    def turn(self, talk: Talk, entry: Entry, question: str, *, loose: bool = False, listen: float = 0.0) -> None:
+    def turn(
+        self, talk: Talk, entry: Entry, question: str, *, loose: bool = False, listen: float = 0.0
+    ) -> None:
         """Append a question and its answer."""
         self.message(talk, "user", question, loose=loose, weight=listen)
         before = len(talk.tokens)
@@ -153,7 +162,7 @@ class Writer:
         if asker.chance(0.25 if room >= LONG else self.paste):
             self._paste(talk, entry, question, room)
         else:
-            self.turn(talk, entry, question, loose=asker.chance(0.3), listen=self.listen)
+            self.turn(talk, entry, question, loose=asker.chance(self.loose), listen=self.listen)
 
     def _crowd(self, talk: Talk, start: int, end: int) -> None:
         """Let some tokens stand for more, and put those behind them further away."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from gatewright.commands import (
     BeginRelay,
@@ -30,7 +30,11 @@ from gatewright.events import GatewayEvent, Woke
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease
+from gatewright.trace import TraceLine
+from gatewright_host.fleet_driver import Trace
 from gatewright_host.log_setup import log_level_of
+
+MACHINE: Final = "gateway"
 
 logger = logging.getLogger("gatewright.gateway")
 
@@ -71,6 +75,7 @@ class Driver:
 
     Args:
         gateway: The machine.
+        trace: Told of every event and its commands; None tells nobody.
 
     Attributes:
         link: Way to the Fleet; set before the first request.
@@ -79,8 +84,9 @@ class Driver:
 
     link: FleetLink
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, trace: Trace | None = None) -> None:
         self._gateway = gateway
+        self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._mailboxes: dict[RequestId, Mailbox] = {}
         self._events: deque[GatewayEvent] = deque()
@@ -110,11 +116,18 @@ class Driver:
         self._busy = True
         try:
             while self._events:
-                for command in self._gateway.handle(self._events.popleft(), monotonic()):
-                    self._carry_out(command)
+                self._handle(self._events.popleft())
         finally:
             self._busy = False
         self._set_timer()
+
+    def _handle(self, event: GatewayEvent) -> None:
+        now = monotonic()
+        commands = self._gateway.handle(event, now)
+        if self._trace is not None:
+            self._trace(TraceLine(machine=MACHINE, now=now, event=event, commands=tuple(commands)))
+        for command in commands:
+            self._carry_out(command)
 
     def _carry_out(self, command: GatewayCommand) -> None:
         match command:

@@ -1,5 +1,6 @@
 """`gw-server`: the command."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -23,9 +24,13 @@ from gatewright_host.config_files import load_config
 from gatewright_host.host_protocol import HostLost, HostRefused
 from gatewright_host.log_setup import set_up_logging
 from gatewright_host.state_dir import StateDirError
+from gatewright_host.trace_file import TraceFile
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
+
+TRACE_VARIABLE: Final = "GATEWRIGHT_TRACE"
+"""Names a file in which every step of both machines is recorded, to be replayed."""
 
 NO_CONFIG: Final = (
     "there is no configuration: name one with --config FILE, serve a model with --model FILE.gguf, "
@@ -148,12 +153,18 @@ def _serve(config: Config, chosen: ChosenConfig, overrides: _Overrides) -> int:
         logger.info("listening on %s; models: %s", ", ".join(urls), names)
 
     async def run() -> None:
-        await Server(config, reload=reload if path is not None else None, on_listening=announce).run()
+        with contextlib.ExitStack() as stack:
+            trace_path = os.environ.get(TRACE_VARIABLE)
+            trace = stack.enter_context(TraceFile(Path(trace_path))) if trace_path else None
+            server = Server(
+                config, reload=reload if path is not None else None, on_listening=announce, trace=trace
+            )
+            await server.run()
 
     problems: list[str] = []
     try:
         anyio.run(run, backend="asyncio", backend_options={"use_uvloop": find_spec("uvloop") is not None})
-    except* (CannotListen, HostLost, HostRefused, StateDirError) as group:
+    except* (CannotListen, HostLost, HostRefused, StateDirError, OSError) as group:
         problems = [str(error) for error in group.exceptions]
     for problem in problems:
         click.echo(f"gw-server: {problem}", err=True)

@@ -25,6 +25,7 @@ from gatewright_asyncio.listeners import CannotListen, Listeners
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream
 from gatewright_host.dumps import Dumps
+from gatewright_host.fleet_driver import Trace
 from gatewright_host.log_setup import set_up_logging
 from gatewright_host.membership import FleetMembership
 from gatewright_host.state_dir import StateDir
@@ -44,6 +45,7 @@ class Server:
         config: First configuration.
         reload: Reads the configuration again; None where it did not come from a file.
         on_listening: Called with the URLs once requests are taken.
+        trace: Told of every step of both machines; None tells nobody.
     """
 
     def __init__(
@@ -52,14 +54,16 @@ class Server:
         *,
         reload: LoadConfig | None = None,
         on_listening: Callable[[tuple[str, ...]], None] | None = None,
+        trace: Trace | None = None,
     ) -> None:
+        self._trace = trace
         self._config = config
         self._reload = reload
         self._on_listening = on_listening
         self._connections: set[ClientConnection] = set()
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
-        self._driver = Driver(Gateway(config))
+        self._driver = Driver(Gateway(config), trace)
         self._service = Service(config, self._driver, int(time.time()))
         self._open_dumps(config)
         if self._service.dumps is not None and config.server.clear_dumps_on_start:
@@ -74,10 +78,12 @@ class Server:
         state = StateDir.at(self._config.server.state_dir)
         async with (
             anyio.create_task_group() as tasks,
-            FleetMembership(state, self._driver.deliver) as fleet,
+            FleetMembership(state, self._driver.deliver, trace=self._trace) as fleet,
         ):
             self._fleet = fleet
             self._driver.link = fleet
+            if self._trace is not None:
+                self._driver.submit(ConfigReplaced(config=self._config))  # a replay has it from here
             self._tasks = tasks
             self._listeners = Listeners(
                 lambda stream: self._accept(stream, over_unix_socket=False),

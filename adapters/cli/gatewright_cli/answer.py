@@ -42,7 +42,7 @@ class AnswerReader:
     """A sink that tells of the answer's text.
 
     Args:
-        on_text: Takes pieces of the answer; a `BrokenPipeError` of it ends the request.
+        on_text: Takes pieces of the answer; an `OSError` of it ends the request.
         on_reasoning: Takes pieces of what the model thinks before it.
         whole: Keep the answer as it is, and read no text off it.
 
@@ -151,3 +151,6 @@ class AnswerReader:
         except BrokenPipeError:
             self.reader_gone = True
             raise ClientLost("nobody reads the answer any more") from None
+        except OSError as error:
+            self.failure = f"cannot write the answer: {error.strerror or error}"
+            raise ClientLost(self.failure) from None

@@ -110,6 +110,7 @@ class _Conversation:
         self._found = found
         self._as_json = as_json
         self._terminal = Terminal()
+        self._thinks = False
         self._answer = AnswerReader(self._print, self._think, whole=as_json)
         shown = self._terminal.err_is_terminal and not common.verbose
         self._progress = Progress(found.model.name, shown=shown)
@@ -159,10 +160,14 @@ class _Conversation:
 
     def _print(self, text: str) -> None:
         self._progress.stop()
+        if self._thinks:
+            self._thinks = False
+            self._terminal.dim_end()
         self._terminal.write(text)
 
     def _think(self, text: str) -> None:
         self._progress.stop()
+        self._thinks = True
         self._terminal.dim(text)
 
     def _hear(self, news: LeaseNews) -> None:

@@ -10,6 +10,8 @@ USAGE: Final = 2
 """The arguments or the configuration are wrong; nothing was begun."""
 INTERRUPTED: Final = 130
 """By Ctrl-C: 128 and the number of SIGINT, as a shell has it."""
+TERMINATED: Final = 143
+"""By SIGTERM, such as that of `timeout`."""
 
 
 class Misuse(click.ClickException):

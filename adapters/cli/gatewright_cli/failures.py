@@ -30,7 +30,7 @@ def explain(error: Exception) -> Explained | None:
             return Explained(problem.message, exits.FAILED)
         case HostLost() | HostRefused() | StateDirError():
             return Explained(str(error), exits.FAILED)
-        case OSError(filename=str(name), strerror=str(reason)):
-            return Explained(f"{name}: {reason}", exits.FAILED)
+        case OSError(filename=name, strerror=str(reason)):
+            return Explained(reason if name is None else f"{name}: {reason}", exits.FAILED)
         case _:
             return None

@@ -1,5 +1,6 @@
 """`gw-cli`: the command. Each subcommand is a module of its own, loaded only when it is called."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,10 @@ COMMANDS: Final = {
     "version": "Print the version.",
 }
 """Subcommands in the order of the help; module `gatewright_cli.NAME` holds each, as `command`."""
+
+
+class Terminated(BaseException):
+    """SIGTERM: everything is put in order on the way out, the terminal's cursor for one."""
 
 
 class Interrupted(Exception):
@@ -80,10 +85,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None for those of the process.
 
     Returns:
-        0 if what was asked for was done, 1 if it failed, 2 if the arguments or the configuration are wrong, 130 if
-        it was interrupted.
+        One of `exits`.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(args)
+    except Terminated:
+        return exits.TERMINATED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: object) -> None:  # noqa: ARG001  # a handler's
+    raise Terminated
+
+
+def _run(args: list[str]) -> int:
     try:
         status = cli.main(args=args, prog_name="gw-cli", standalone_mode=False)
     except click.UsageError as error:

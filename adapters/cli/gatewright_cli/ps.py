@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import click
 
+from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.engines.states import Stopped, state_name
 from gatewright.fleet import EngineStatus
 from gatewright_cli import exits
@@ -14,7 +15,7 @@ from gatewright_cli.tables import bytes_text, print_json, print_table, seconds_t
 from gatewright_cli.terminal import printable
 from gatewright_host.host_status import EngineReport, HostStatus
 
-_HEADS = ("MODEL", "CONTEXT", "STATE", "SLOTS", "WAITING", "MEMORY", "IDLE", "PID")
+HEADS = ("MODEL", "CONTEXT", "STATE", "SLOTS", "WAITING", "MEMORY", "IDLE", "PID")
 _NUMBERS = frozenset((1, 4, 5, 6, 7))
 
 
@@ -49,7 +50,7 @@ def _print(status: HostStatus, *, verbose: bool) -> None:
     if not shown:
         click.echo("no engine is running", err=True)
         return
-    print_table(_HEADS, [_as_row(report) for report in shown], right=_NUMBERS)
+    print_table(HEADS, [_as_row(report) for report in shown], right=_NUMBERS)
     for report in shown:
         if report.engine.problem:
             click.echo(f"{label_of(report.engine)}: {printable(report.engine.problem)}", err=True)
@@ -65,7 +66,7 @@ def _as_row(report: EngineReport) -> tuple[str, ...]:
     slots = str(engine.slots) if engine.slots is not None else "-"
     return (
         engine.model,
-        str(engine.context_tokens),
+        str(engine.context_tokens) if engine.context_tokens != UNBOUNDED_CONTEXT_TOKENS else "",
         engine.state,
         f"{engine.leases}/{slots}",
         str(engine.waiting),

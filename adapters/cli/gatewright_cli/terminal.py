@@ -4,7 +4,7 @@ import os
 import re
 import select
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 # Escape sequences of an answer must not reach the terminal: they can rewrite what it shows, and worse.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -31,8 +31,10 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        self.out_is_terminal = sys.stdout.isatty()
-        self.err_is_terminal = sys.stderr.isatty()
+        self._out = _number_of(sys.stdout)
+        self._err = _number_of(sys.stderr)
+        self.out_is_terminal = self._out is not None and os.isatty(self._out)
+        self.err_is_terminal = self._err is not None and os.isatty(self._err)
         self._at_line_start = True
 
     def write(self, text: str) -> None:
@@ -40,12 +42,13 @@ class Terminal:
 
         Raises:
             BrokenPipeError: Nobody reads it any more.
+            OSError: It cannot be written, as on a full disk.
         """
-        if not text:
+        if not text or self._out is None:
             return
         self._at_line_start = text.endswith("\n")
         shown = printable(text) if self.out_is_terminal else text
-        _write_all(sys.stdout.fileno(), shown.encode(sys.stdout.encoding or "utf-8", "replace"))
+        _write_all(self._out, shown.encode(sys.stdout.encoding or "utf-8", "replace"))
 
     def end_line(self) -> None:
         """Go to the beginning of a line, if something was written."""
@@ -54,17 +57,26 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Tell a person something in passing; nobody else gets to see it."""
-        if self.err_is_terminal:
-            self.dim(text)
-            _write_all(sys.stderr.fileno(), b"\n")
+        self.dim(text)
+        self.dim_end()
 
     def dim(self, text: str) -> None:
         """Write to a person's standard error, less bright than the answer."""
-        if not self.err_is_terminal:
+        if not self.err_is_terminal or self._err is None:
             return
-        bright = "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
-        shown = printable(text) if bright else f"\x1b[2m{printable(text)}\x1b[22m"
-        _write_all(sys.stderr.fileno(), shown.encode(sys.stderr.encoding or "utf-8", "replace"))
+        plain = "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
+        shown = printable(text) if plain else f"\x1b[2m{printable(text)}\x1b[22m"
+        _write_all(self._err, shown.encode(sys.stderr.encoding or "utf-8", "replace"))
+
+    def dim_end(self) -> None:
+        """End the line of `dim`."""
+        if self.err_is_terminal and self._err is not None:
+            _write_all(self._err, b"\n")
+
+
+def _number_of(stream: TextIO | None) -> int | None:
+    """The file behind a stream; None where it was closed before we were started."""
+    return stream.fileno() if stream is not None else None
 
 
 def _write_all(number: int, data: bytes) -> None:

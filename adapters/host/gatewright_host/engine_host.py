@@ -92,7 +92,7 @@ class EngineHost:
             self._driver = FleetDriver(fleet, self._records, file, self._trace)
             self._socket = HostSocket(self, self._driver)
             path = self.state.choose_socket()
-            await self._socket.listen(path)
+            self._socket.listen(path)
             self._driver.start()
             self._lock.announce(Announcement(os.getpid(), str(path)))
         except BaseException:

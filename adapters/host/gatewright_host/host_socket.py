@@ -1,53 +1,31 @@
-"""The engine host's end of its socket; a connection is a holder of leases, unless it only watches."""
+"""The socket that an engine host listens on."""
 
 import asyncio
+import logging
 import os
 import socket
-import struct
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, assert_never, cast
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from gatewright import codec
-from gatewright.events import LeaseAsked, SpecsReplaced
-from gatewright.ids import HolderId
-from gatewright.leases import LeaseEngine, LeaseNews, ReleaseLease
 from gatewright_host.fleet_driver import FleetDriver
-from gatewright_host.host_protocol import (
-    ASK,
-    ERROR,
-    HELLO,
-    PROTOCOL,
-    REPLY,
-    WELCOME,
-    Ask,
-    Hello,
-    LineBuffer,
-    Paths,
-    ProtocolError,
-    Reply,
-    Welcome,
-    read_content,
-    read_tag,
-    write_line,
-)
+from gatewright_host.host_connection import HostConnection
 
 if TYPE_CHECKING:
     from gatewright_host.engine_host import EngineHost
 
 _BACKLOG: Final = 256
-_HELLO_TIMEOUT_S: Final = 10.0
+_ACCEPTED_AT_A_TIME: Final = 32
+_ACCEPT_PAUSE_S: Final = 0.5
 _CLOSE_TIMEOUT_S: Final = 2.0
-_MOST_UNREAD_BYTES: Final = 16 * 1024 * 1024
-"""News that a client has not read; one that lets more pile up is taken for dead."""
-_UCRED: Final = struct.Struct("iII")
+
+_logger: Final = logging.getLogger("gatewright.host")
 
 
 class HostSocket:
     """Listens, and keeps the connections.
+
+    It accepts by itself: asyncio's servers lose a connection that comes while they close, and its client waits.
 
     Args:
         host: Answers what is asked.
@@ -57,56 +35,38 @@ class HostSocket:
     def __init__(self, host: "EngineHost", driver: FleetDriver) -> None:
         self.host = host
         self.driver = driver
+        self._loop = asyncio.get_running_loop()
         self._connections: set[HostConnection] = set()
+        self._accepting: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
-        self._server: asyncio.Server | None = None
+        self._is_closed = False
+        self._listener: socket.socket | None = None
         self._path: Path | None = None
 
-    async def listen(self, path: Path) -> None:
+    def listen(self, path: Path) -> None:
         """Listen at this path. Who holds the host's lock may remove a socket that an earlier one left there.
 
         Raises:
             OSError: It cannot be done.
         """
-        listener = self._bind(path)
-        try:
-            self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: HostConnection(self), sock=listener, backlog=_BACKLOG
-            )
-        except BaseException:
-            listener.close()
-            raise
-
-    def _bind(self, path: Path) -> socket.socket:
         with suppress(FileNotFoundError):
             path.unlink()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(os.fspath(path))
-            self._path = path
-            path.chmod(0o600)  # nobody could connect before `listen`
-        except BaseException:
-            listener.close()
-            raise
-        return listener
-
-    def add(self, connection: "HostConnection") -> None:
-        """A client connected."""
-        self._connections.add(connection)
-        self._is_empty.clear()
-
-    def remove(self, connection: "HostConnection") -> None:
-        """A client is gone."""
-        self._connections.discard(connection)
-        if not self._connections:
-            self._is_empty.set()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.setblocking(False)  # noqa: FBT003  # a positional-only argument
+        self._listener.bind(os.fspath(path))
+        self._path = path
+        path.chmod(0o600)  # nobody could connect before `listen`
+        self._listener.listen(_BACKLOG)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
         """Stop listening, remove the socket, and drop all connections."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._is_closed = True
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -118,152 +78,45 @@ class HostSocket:
         """Wait until the event loop has let go of all connections that `close` dropped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await asyncio.gather(*self._accepting)
                 await self._is_empty.wait()
 
+    def add(self, connection: HostConnection) -> bool:
+        """A client connected; False if that was too late."""
+        self._connections.add(connection)
+        self._is_empty.clear()
+        return not self._is_closed
 
-class HostConnection(asyncio.Protocol):
-    """One client."""
+    def remove(self, connection: HostConnection) -> None:
+        """A client is gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
 
-    def __init__(self, owner: HostSocket) -> None:
-        self._owner = owner
-        self._transport: asyncio.Transport | None = None
-        self._lines = LineBuffer()
-        self._is_greeted = False
-        self._holder: HolderId | None = None
-        self._hello_timer: asyncio.TimerHandle | None = None
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_AT_A_TIME):
+            if self._listener is None:
+                return
+            try:
+                client, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no more descriptors, most likely
+                _logger.warning("cannot accept a client: %s", error)
+                self._loop.remove_reader(self._listener.fileno())
+                self._loop.call_later(_ACCEPT_PAUSE_S, self._resume)
+                return
+            task = self._loop.create_task(self._connect(client))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
 
-    # --- told by the event loop
+    def _resume(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by descent
-        self._owner.add(self)
-        if not _is_ours(self._transport):
-            self._fail("this engine host belongs to another user")
-            return
-        self._hello_timer = asyncio.get_running_loop().call_later(_HELLO_TIMEOUT_S, self.drop)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
+    async def _connect(self, client: socket.socket) -> None:
         try:
-            for line in self._lines.feed(data):
-                if self._transport is None or self._transport.is_closing():
-                    return
-                self._take(line)
-        except (ProtocolError, codec.CodecError) as error:
-            self._fail(str(error))
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # why does not matter
-        """The client is gone, and its leases with it."""
-        self._owner.remove(self)
-        self._transport = None
-        self._stop_hello_timer()
-        if self._holder is not None:
-            self._owner.driver.detach(self._holder)
-
-    # --- what it says
-
-    def _take(self, line: bytes) -> None:
-        tag, content = read_tag(line)
-        if not self._is_greeted:
-            if tag != HELLO:
-                raise ProtocolError("expected a hello")
-            self._greet(read_content(content, Hello))
-        elif tag == ASK:
-            self._answer(read_content(content, Ask))
-        else:
-            self._hear(codec.decode(line))
-
-    def _greet(self, hello: Hello) -> None:
-        # A watcher of another version may still look, stop engines and end the host: how else to get rid of it?
-        if hello.protocol != PROTOCOL and not hello.watch:
-            raise ProtocolError(
-                f"the engine host (pid {os.getpid()}) speaks protocol {PROTOCOL}, you speak {hello.protocol}: "
-                "it is of another version of gatewright; stop it and try again"
-            )
-        self._stop_hello_timer()
-        if self._owner.driver.exit_reason.done():
-            self.drop()  # too late; without a welcome the client starts or awaits the next host
-            return
-        self._is_greeted = True
-        self._write(write_line(WELCOME, Welcome(PROTOCOL, os.getpid())))
-        if not hello.watch:
-            self._holder = self._owner.driver.attach(self._deliver)
-
-    def _hear(self, message: object) -> None:
-        if isinstance(message, SpecsReplaced):
-            self._owner.driver.feed(message)
-        elif not isinstance(message, LeaseEngine | ReleaseLease):
-            raise ProtocolError(f"{type(message).__name__} is not for the engine host")
-        elif self._holder is None:
-            raise ProtocolError("a watcher holds no leases")
-        elif isinstance(message, LeaseEngine) and not message.variants:
-            raise ProtocolError("a lease for no variant")
-        else:
-            self._owner.driver.feed(LeaseAsked(holder=self._holder, request=message))
-
-    def _answer(self, ask: Ask) -> None:
-        try:
-            reply = Reply(ask.id, result=msgspec.Raw(msgspec.json.encode(self._carry_out(ask))))
-        except ProtocolError as error:
-            reply = Reply(ask.id, error=str(error))
-        self._write(write_line(REPLY, reply))
-
-    def _carry_out(self, ask: Ask) -> Any:
-        host = self._owner.host
-        match ask.op:
-            case "status":
-                return host.status()
-            case "stop":
-                host.stop_engines(ask.model, force=ask.force)
-            case "paths":
-                return Paths(engines_log=str(host.state.engines_log), host_log=str(host.state.host_log))
-            case "shutdown":
-                if not host.is_detached:
-                    raise ProtocolError(
-                        f"the engine host is part of a server (pid {os.getpid()}): stop that one"
-                    )
-                host.request_shutdown(force=ask.force)
-            case _ as unreachable:
-                assert_never(unreachable)
-        return None
-
-    # --- what it hears
-
-    def _deliver(self, news: LeaseNews) -> None:
-        self._write(codec.encode(news) + b"\n")
-
-    def _write(self, line: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._transport.write(line)
-        if self._transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
-            self._transport.abort()
-
-    def _fail(self, reason: str) -> None:
-        self._write(write_line(ERROR, reason))
-        self.drop()
-
-    def drop(self, *, flush: bool = True) -> None:
-        """Close the connection, after what is written or, without `flush`, at once."""
-        self._stop_hello_timer()
-        if self._transport is None:
-            return
-        if flush or self._transport.get_write_buffer_size() == 0:
-            self._transport.close()
-        else:
-            self._transport.abort()
-
-    def _stop_hello_timer(self) -> None:
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
-            self._hello_timer = None
-
-
-def _is_ours(transport: asyncio.Transport) -> bool:
-    """Whether the client runs as the same user. The socket's mode says so as well; this holds for root's too."""
-    if sys.platform != "linux":
-        return True
-    peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _, uid, _ = _UCRED.unpack(peer)
-    return bool(uid == os.geteuid())
+            await self._loop.connect_accepted_socket(lambda: HostConnection(self), client)
+        except OSError as error:  # it is gone already
+            client.close()
+            _logger.debug("a client left before it was served: %s", error)

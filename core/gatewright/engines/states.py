@@ -149,6 +149,9 @@ class Refused:
     retry_at: float
 
 
+_ENDED: Final = (Stopped, Crashed, Refused)
+_PROBED: Final = (Starting, Loading, Ready)
+
 EngineState = Stopped | Starting | Loading | Ready | Draining | Stopping | Crashed | Refused
 
 TRANSITIONS: Final = MappingProxyType(
@@ -182,14 +185,14 @@ def state_name(state: EngineState) -> str:
 
 def has_process(state: EngineState) -> bool:
     """Whether the engine takes up its place: a process runs, is being spawned or has not ended yet."""
-    return not isinstance(state, Stopped | Crashed | Refused)
+    return not isinstance(state, _ENDED)
 
 
 def probed_part(state: EngineState) -> Starting | Loading | Ready | None:
     """The part of a state that probes are about, in the states that have one."""
     if isinstance(state, Draining):
         return state.ready
-    return state if isinstance(state, Starting | Loading | Ready) else None
+    return state if isinstance(state, _PROBED) else None
 
 
 def probe_id_of(state: EngineState) -> CommandId | None:

@@ -88,7 +88,10 @@ def model(
 
 def remote_model(name: str = "gpt", context: int = 128_000, parallel: int | None = None) -> ModelConfig:
     return ModelConfig(
-        name=name, engine=EngineKind.OPENAI, variants=(remote_spec(name, context, parallel),), margin=NO_MARGIN
+        name=name,
+        engine=EngineKind.OPENAI,
+        variants=(remote_spec(name, context, parallel),),
+        margin=NO_MARGIN,
     )
 
 

@@ -42,9 +42,7 @@ def granted(lease_id: int, context: int, engine_id: int | str, holder: int = HOL
 
 
 def refused(lease_id: int, problem: Problem, holder: int = HOLDER) -> TellHolder:
-    return TellHolder(
-        holder=HolderId(holder), news=LeaseRefused(lease_id=LeaseId(lease_id), problem=problem)
-    )
+    return TellHolder(holder=HolderId(holder), news=LeaseRefused(lease_id=LeaseId(lease_id), problem=problem))
 
 
 def lost(lease_id: int, problem: Problem, holder: int = HOLDER) -> TellHolder:
@@ -81,7 +79,9 @@ class FleetTester:
                 self.probes[command.engine_id] = command
         return commands
 
-    def ask(self, now: float, lease_id: int, *variants: EngineSpec, holder: int = HOLDER, **terms: Any) -> list[FleetCommand]:
+    def ask(
+        self, now: float, lease_id: int, *variants: EngineSpec, holder: int = HOLDER, **terms: Any
+    ) -> list[FleetCommand]:
         lease = LeaseEngine(lease_id=LeaseId(lease_id), variants=variants, **terms)
         return self.tell(now, LeaseAsked(holder=HolderId(holder), request=lease))
 

@@ -86,7 +86,9 @@ class GatewayTester:
     def count_failed(self, now: float) -> list[GatewayCommand]:
         return self.tell(now, TokenCountFailed(command_id=self.command_id, reason="no answer"))
 
-    def answered(self, now: float, status: int = 200, error: UpstreamError | None = None) -> list[GatewayCommand]:
+    def answered(
+        self, now: float, status: int = 200, error: UpstreamError | None = None
+    ) -> list[GatewayCommand]:
         return self.tell(now, UpstreamAnswered(command_id=self.command_id, status=status, error=error))
 
     def failed(self, now: float, failure: CallFailure = CallFailure.BROKEN) -> list[GatewayCommand]:
@@ -94,9 +96,7 @@ class GatewayTester:
 
     def relayed(self, now: float, failure: RelayFailure | None = None, **facts: Any) -> list[GatewayCommand]:
         reason = "" if failure is None else "reset"
-        return self.tell(
-            now, RelayEnded(command_id=self.command_id, failure=failure, reason=reason, **facts)
-        )
+        return self.tell(now, RelayEnded(command_id=self.command_id, failure=failure, reason=reason, **facts))
 
     # --- a request in some state
 

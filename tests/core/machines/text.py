@@ -28,9 +28,7 @@ NAMES = {
 def render(message: Any) -> str:
     """One line."""
     words = [type(message).__name__]
-    for name in ("request_id", "spec"):
-        if hasattr(message, name):
-            words.append(value_text(getattr(message, name)))
+    words += [value_text(getattr(message, name)) for name in ("request_id", "spec") if hasattr(message, name)]
     for field in attrs.fields(type(message)):
         value = getattr(message, field.name)
         if field.name in UNTOLD or value == field.default:
@@ -41,7 +39,7 @@ def render(message: Any) -> str:
     return " ".join(words)
 
 
-def value_text(value: Any) -> str:
+def value_text(value: Any) -> str:  # noqa: PLR0911  # one for each kind of value
     match value:
         case EngineSpec():
             return value.label

@@ -118,7 +118,7 @@ class World:
         *,
         immediate: bool = True,
         linger_s: float | None = None,
-        observe: Observe = lambda machine, kind, message: None,
+        observe: Observe = lambda *_: None,
     ) -> None:
         self.config = config
         self.now = 0.0
@@ -304,6 +304,7 @@ class World:
     def _note_for_client(self, client: Client, command: GatewayCommand) -> None:
         match command:
             case CountTokens() | CallUpstream() | BeginRelay():
+                assert not client.gone
                 assert not self._working(command.request_id), "one thing at a time"
                 assert command.command_id not in self.work
                 if isinstance(command, BeginRelay):
@@ -319,17 +320,22 @@ class World:
                 assert client.holds_answer
                 client.holds_answer = False
             case BeginStream():
+                assert not client.gone
                 assert client.facts.stream
                 assert not client.head_sent
                 client.head_sent = True
             case SendComment():
                 assert client.head_sent
                 assert not client.holds_answer
-                assert not any(isinstance(self.work[i], BeginRelay) for i in self._working(command.request_id))
+                assert not any(
+                    isinstance(self.work[i], BeginRelay) for i in self._working(command.request_id)
+                )
             case SendProblem():
+                assert not client.gone, "an error for nobody"
                 assert not client.head_sent, "an error as an answer, after an answer began"
                 client.head_sent = client.answer_ended = True
             case FailStream() | CutConnection():
+                assert not client.gone, "an error for nobody"
                 assert client.head_sent
                 assert not client.answer_ended
                 client.answer_ended = True
@@ -379,6 +385,8 @@ class World:
         open_leases = len(self.asked) + len(self.granted)
         assert waiting <= len(self.asked), "somebody waits for nothing"
         assert open_leases <= len(alive), "a lease that nobody holds"
+        assert self.gateway._by_lease.keys() == self.asked.keys() | self.granted.keys()
+        assert self.gateway._by_command.keys() == self.work.keys()
 
     def check_fleet(self, commands: list[FleetCommand]) -> None:
         places: dict[str, int] = {}
@@ -406,7 +414,8 @@ class World:
         """Both machines agree about leases; true whenever no message is on its way."""
         assert not self.to_fleet
         assert not self.to_gateway
-        known = {key[1] for key in self.fleet._asked if key[0] == self.holder}
+        assert {key[0] for key in self.fleet._asked} <= {self.holder}
+        known = {key[1] for key in self.fleet._asked}
         assert known == self.asked.keys() | self.granted.keys()
         assert {key[1] for key in self.held if key[0] == self.holder} == self.granted.keys()
         counting = [lease for lease in self.asked.values() if lease.purpose is LeasePurpose.COUNT]
@@ -422,4 +431,3 @@ class World:
         assert not self.held
         unfinished = [request_id for request_id, client in self.clients.items() if client.record is None]
         assert not unfinished, unfinished
-

@@ -1,0 +1,356 @@
+"""Both machines in a world that does anything in any order: completions late, twice or never, clocks that jump.
+
+`World` checks after each event what must always be true; here are the things that may happen, and the end, at
+which everybody must have got their outcome.
+"""
+
+from datetime import timedelta
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gatewright.api.facts import UpstreamError, Usage
+from gatewright.commands import BeginRelay, CallUpstream, CountTokens, Outcome
+from gatewright.config import Config, Tokenization
+from gatewright.events import (
+    CallFailure,
+    ConfigReplaced,
+    EngineExited,
+    EngineProbed,
+    EngineSpawned,
+    Health,
+    RelayEnded,
+    RelayFailure,
+    ShutdownRequested,
+    SpecsReplaced,
+    StopAsked,
+    TokenCountFailed,
+    TokensCounted,
+    UpstreamAnswered,
+    UpstreamFailed,
+    Woke,
+)
+from tests.core.machines import build
+from tests.core.machines.world import Work, World
+
+MODELS = ("qwen", "llama", "embed", "gpt")
+
+
+def make_config(binary: str = "llama-server") -> Config:
+    timeouts = {"startup_s": 20.0, "idle_s": 30.0, "stop_s": 3.0}
+    return build.config(
+        build.model("qwen", 512, 2048, 8192, parallel=2, binary=binary, **timeouts),
+        build.model("llama", 4096, tokenization=Tokenization(binary="llama-tokenize"), **timeouts),
+        build.model("embed", 512, secondary=True, parallel=None, **timeouts),
+        build.remote_model("gpt", parallel=2),
+        max_waiting=6,
+        max_wait_s=10.0,
+        queue_timeout_s=60.0,
+    )
+
+
+CONFIGS = (make_config(), make_config(binary="llama-server-2"))
+
+
+def specs(config):
+    return tuple(spec for model in config.models for spec in model.variants)
+
+
+class Machines(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World
+        self.requests = 0
+        self.used = []  # completions that were delivered, to be delivered again
+
+    @initialize(immediate=st.booleans())
+    def begin(self, immediate):
+        self.world = World(CONFIGS[0], immediate=immediate)
+
+    # --- clients
+
+    @rule(
+        model=st.sampled_from(("qwen", "qwen", *MODELS)),
+        given=st.sampled_from((0, 100, 450, 600, 3000)),
+        prompt_bytes=st.sampled_from((0, 0, 300, 2000)),
+        stream=st.booleans(),
+        answer=st.sampled_from((None, None, 1, 2000)),
+    )
+    def receive(self, model, given, prompt_bytes, stream, answer):
+        self.requests += 1
+        facts = build.chat(model, prompt_bytes, given=given, stream=stream, answer=answer)
+        self.world.receive(f"r{self.requests}", facts)
+
+    @rule(
+        facts=st.sampled_from(
+            (
+                build.chat("nobody"),
+                build.chat(None),
+                build.chat("qwen", 2_000_000),
+                build.chat("llama", 20_000),
+                build.chat("qwen", given=9000),
+                build.chat("embed", given=9000, sized=False),
+            )
+        )
+    )
+    def receive_something_odd(self, facts):
+        self.requests += 1
+        self.world.receive(f"r{self.requests}", facts)
+
+    @precondition(lambda self: self.world.clients)
+    @rule(data=st.data())
+    def lose_client(self, data):
+        self.world.lose_client(data.draw(st.sampled_from(sorted(self.world.clients))))
+
+    # --- counts, calls and relays
+
+    @precondition(lambda self: self.world.work)
+    @rule(data=st.data())
+    def complete(self, data):
+        command_id = data.draw(st.sampled_from(sorted(self.world.work)))
+        event = data.draw(completions(self.world.work[command_id]))
+        self.used.append(event)
+        self.world.complete(event)
+
+    @precondition(lambda self: self.used)
+    @rule(data=st.data())
+    def complete_again(self, data):
+        stale = self.world.gateway.stale
+        commands = self.world.gateway_event(data.draw(st.sampled_from(self.used)))
+        assert commands == []
+        assert self.world.gateway.stale == stale + 1
+
+    # --- engines
+
+    @precondition(lambda self: self.world.spawns)
+    @rule(data=st.data(), works=st.booleans())
+    def spawn(self, data, works):
+        command = self.world.spawns[data.draw(st.sampled_from(sorted(self.world.spawns)))]
+        if works:
+            self.world.spawned(command)
+        else:
+            self.world.spawn_failed(command, "no such file")
+
+    @precondition(lambda self: self.world.spawns or self.world.probes)
+    @rule()
+    def engines_get_ready(self):
+        for command in list(self.world.spawns.values()):
+            self.world.spawned(command)
+        for command_id in list(self.world.probes):
+            self.world.probed(EngineProbed(command_id=command_id, health=Health.READY))
+
+    @precondition(lambda self: self.world.probes)
+    @rule(
+        data=st.data(),
+        health=st.sampled_from((Health.READY, *Health)),
+        slots=st.sampled_from((None, 0, 1, 4)),
+        context=st.sampled_from((None, 256, 8192)),
+    )
+    def probe(self, data, health, slots, context):
+        command_id = data.draw(st.sampled_from(sorted(self.world.probes)))
+        event = EngineProbed(command_id=command_id, health=health, slots=slots, context_tokens=context)
+        self.world.probed(event)
+
+    @precondition(lambda self: self.world.probes or self.world.held)
+    @rule()
+    def engines_hang(self):
+        for _ in range(3):
+            self.world.pass_time(self.world.now + 6)
+            for command_id in list(self.world.probes):
+                self.world.probed(EngineProbed(command_id=command_id, health=Health.UNREACHABLE))
+
+    @precondition(lambda self: self.world.processes)
+    @rule(data=st.data())
+    def exit(self, data):
+        self.world.exited(data.draw(st.sampled_from(sorted(self.world.processes))), "exit code 1")
+
+    @rule(number=st.integers(0, 200))
+    def late_news_of_engines(self, number):
+        """Of processes and commands that are over, or never were."""
+        world, stale = self.world, self.world.fleet.stale
+        events = []
+        if number not in world.probes:
+            events.append(EngineProbed(command_id=build.cid(number), health=Health.READY))
+        if number not in world.spawns:
+            events.append(EngineSpawned(command_id=build.cid(number), pid=1, base_url="http://late"))
+        if number not in world.processes and all(number != c.engine_id for c in world.spawns.values()):
+            events.append(EngineExited(engine_id=build.eid(number), reason="late"))
+        for event in events:
+            world.fleet_event(event)
+        assert world.fleet.stale == stale + len(events)
+
+    # --- operators
+
+    @precondition(lambda self: self.requests % 3 == 2)
+    @rule(model=st.sampled_from((*MODELS, None)), force=st.booleans())
+    def stop(self, model, force):
+        self.world.fleet_event(StopAsked(model=model, force=force))
+
+    @rule(config=st.sampled_from(CONFIGS))
+    def reload(self, config):
+        old, self.world.config = self.world.config, config
+        self.world.gateway_event(ConfigReplaced(config=config))
+        self.world.fleet_event(SpecsReplaced(old=specs(old), new=specs(config)))
+
+    @precondition(lambda self: self.requests % 4 == 3)
+    @rule()
+    def reconnect(self):
+        self.world.reconnect()
+
+    @precondition(lambda self: self.requests > 10 and self.requests % 5 == 0)
+    @rule(force=st.booleans(), fleet=st.booleans())
+    def shut_down(self, force, fleet):
+        if fleet:
+            self.world.fleet_event(ShutdownRequested(force=force))
+        self.world.gateway_event(ShutdownRequested(force=force))
+
+    # --- time
+
+    @rule(seconds=st.sampled_from((0.1, 1.0, 5.0, 20.0)))
+    def pass_time(self, seconds):
+        self.world.pass_time(self.world.now + seconds)
+
+    @rule(seconds=st.sampled_from((0.0, 0.3, 40.0, 1000.0)))
+    def jump(self, seconds):
+        """The clock jumps, and nobody is woken."""
+        self.world.now += seconds
+
+    @rule()
+    def wake_for_nothing(self):
+        self.world.gateway_event(Woke())
+        self.world.fleet_event(Woke())
+
+    # --- messages that travel
+
+    @precondition(lambda self: self.world.to_fleet)
+    @rule()
+    def carry_to_fleet(self):
+        self.world.carry_to_fleet()
+
+    @precondition(lambda self: self.world.to_gateway)
+    @rule()
+    def carry_to_gateway(self):
+        self.world.carry_to_gateway()
+
+    @invariant()
+    def balanced(self):
+        world = getattr(self, "world", None)
+        if world is not None and not world.to_fleet and not world.to_gateway:
+            world.check_balance()
+            assert all(len(place.waiters) <= 6 for place in world.fleet._places.values())
+
+    # --- the end
+
+    def teardown(self):
+        if not hasattr(self, "world"):
+            return
+        finish(self.world)
+        outcomes = {client.record.outcome for client in self.world.clients.values()}
+        assert outcomes <= set(Outcome)
+
+
+def completions(work: Work):
+    """Everything that may come of a count, call or relay."""
+    cid = work.command_id
+    match work:
+        case CountTokens():
+            counted = st.sampled_from((-1, 0, 100, 3000, 50_000)).map(
+                lambda tokens: TokensCounted(command_id=cid, prompt_tokens=tokens)
+            )
+            return counted | st.just(TokenCountFailed(command_id=cid, reason="no answer"))
+        case CallUpstream():
+            errors = (
+                None,
+                build.LOADING,
+                UpstreamError(message="no"),
+                *map(build.overflow, (None, 0, 700, 9000)),
+            )
+            return (
+                st.just(UpstreamAnswered(command_id=cid, status=200))
+                | st.sampled_from(errors).map(lambda e: UpstreamAnswered(command_id=cid, status=400, error=e))
+                | st.sampled_from(CallFailure).map(
+                    lambda f: UpstreamFailed(command_id=cid, failure=f, reason="x")
+                )
+            )
+        case BeginRelay():
+            usage = Usage(prompt_tokens=100, completion_tokens=3)
+            return st.sampled_from((None, None, *RelayFailure)).map(
+                lambda f: RelayEnded(command_id=cid, failure=f, reason="x", usage=None if f else usage)
+            )
+
+
+def finish(world: World) -> None:
+    """From now on nothing fails: everything must come to its end within a bounded time."""
+    world.immediate = True
+    world.carry_all()
+    give_up_at = world.now + 2000
+    while world.gateway.active:
+        for spawn in list(world.spawns.values()):
+            world.spawned(spawn)
+        for probe in list(world.probes.values()):
+            world.probed(EngineProbed(command_id=probe.command_id, health=Health.READY))
+        for process in list(world.processes.values()):
+            if process.signals:
+                world.exited(process.engine_id, "as told")
+        for work in list(world.work.values()):
+            world.complete(success(work, canceled=work.command_id in world.canceled))
+        world.pass_time(world.now + 1)
+        assert world.now < give_up_at, "somebody waits for ever"
+    world.check_finished()
+
+
+def success(work: Work, *, canceled: bool):
+    cid = work.command_id
+    match work:
+        case CountTokens() if canceled:
+            return TokenCountFailed(command_id=cid, reason="canceled")
+        case CountTokens():
+            return TokensCounted(command_id=cid, prompt_tokens=100)
+        case CallUpstream() if canceled:
+            return UpstreamFailed(command_id=cid, failure=CallFailure.CANCELED, reason="canceled")
+        case CallUpstream():
+            return UpstreamAnswered(command_id=cid, status=200)
+        case BeginRelay():
+            return RelayEnded(command_id=cid, failure=RelayFailure.CANCELED if canceled else None)
+
+
+TestMachines = Machines.TestCase
+TestMachines.settings = settings(
+    max_examples=2500,
+    stateful_step_count=100,
+    deadline=timedelta(seconds=5),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+import collections, atexit
+COUNTS = collections.Counter()
+EDGES = collections.Counter()
+_orig = Machines.teardown
+def td(self):
+    if hasattr(self,'world'):
+        _orig(self)
+        for c in self.world.clients.values():
+            COUNTS[(c.record.outcome.value, c.record.status, c.record.problem.kind if c.record.problem else None)] += 1
+Machines.teardown = td
+from gatewright.engines import engine as E
+from gatewright import requests as R
+_c = E.check_transition
+def chk(a, b):
+    EDGES[(type(a).__name__, type(b).__name__)] += 1
+    _c(a, b)
+E.check_transition = chk
+_b = R.Request.become
+def bec(self, s):
+    EDGES[("R:"+type(self.state).__name__, type(s).__name__)] += 1
+    _b(self, s)
+R.Request.become = bec
+def rep():
+    print("\n".join(f"{n} {k}" for k,n in COUNTS.most_common()))
+    print("\n".join(f"{n} {k}" for k,n in EDGES.most_common()))
+    from gatewright.engines.states import TRANSITIONS as T
+    print("never", [(a.__name__, b.__name__) for a, bs in T.items() for b in bs if (a.__name__, b.__name__) not in EDGES])
+    print("never", [(a.__name__, b.__name__) for a, bs in R.TRANSITIONS.items() for b in bs if ("R:"+a.__name__, b.__name__) not in EDGES])
+atexit.register(rep)
