@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,10 @@ import pytest
 from attrs import frozen
 
 from gatewright_cli.main import main
+from gatewright_cli.ps import plain_status
+from gatewright_host.host_client import BlockingHostClient
+from gatewright_host.host_protocol import HostLost
+from gatewright_host.state_dir import StateDir
 from tests.support.host import is_running, processes_with, until_blocking
 from tests.support.tiny_models import build_tiny_model
 
@@ -35,6 +38,7 @@ class Cli:
     """
 
     def __init__(self) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
         # Not pytest's: a socket's path has to be short.
         self.directory = Path(tempfile.mkdtemp(prefix="gwc"))
         kept = {
@@ -66,14 +70,18 @@ class Cli:
     def start(self, *args: str | Path, **streams: Any) -> "subprocess.Popen[bytes]":
         """Start it, with pipes unless others are given."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([CLI, *args], cwd=self.directory, env=self.env, **(pipes | streams))
+        process = subprocess.Popen([CLI, *args], cwd=self.directory, env=self.env, **(pipes | streams))
+        self._started.append(process)
+        return process
 
     def status(self) -> dict[str, Any]:
-        """What `ps --json` says."""
-        done = self.run("ps", "--json")
-        assert done.code == 0, done.err
-        status: dict[str, Any] = json.loads(done.out)
-        return status
+        """What `ps --json` says, asked for without a process: tests wait for it to change."""
+        try:
+            state = StateDir.at(self.directory / "state")
+            with BlockingHostClient.connect(state, start=False, watch=True) as client:
+                return plain_status(client.status())
+        except HostLost:
+            return plain_status(None)
 
     def engines(self) -> list[dict[str, Any]]:
         """Engines that run."""
@@ -97,6 +105,10 @@ class Cli:
 
     def close(self) -> None:
         """End the host and its engines, and see that they are gone."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate(timeout=PATIENCE_S)
         if (self.directory / "state").exists():
             self._stop_host()
         shutil.rmtree(self.directory)

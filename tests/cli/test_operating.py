@@ -1,7 +1,8 @@
 """`ps`, `stop` and `logs`: looking after the engines."""
 
+import json
 import signal
-import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import IO, cast
 
@@ -30,7 +31,7 @@ def test_without_a_host_there_is_nothing_to_see_and_nothing_to_stop(cli: Cli) ->
     for command in (("ps",), ("stop", "--all"), ("stop", "--all", "--now")):
         done = cli.run(*command)
         assert (done.code, done.out, done.err) == (0, "", "no engine host is running\n")
-    assert cli.status() == {"host": None, "engines": []}
+    assert json.loads(cli.run("ps", "--json").out) == {"host": None, "engines": []}
     done = cli.run("logs")
     assert (done.code, done.out, done.err) == (0, "", "no lines yet\n")
     assert not (cli.directory / "state" / "host.log").exists(), "looking starts nothing"
@@ -51,9 +52,9 @@ def test_ps_shows_what_runs(tiny: Cli) -> None:
 
 
 def test_ps_as_json(tiny: Cli) -> None:
-    status = tiny.status()
+    status = json.loads(tiny.run("ps", "--json").out)
     assert status["host"]["detached"] is True
-    (engine,) = tiny.engines()
+    (engine,) = [engine for engine in status["engines"] if engine["pid"] is not None]
     assert engine["state"] == "ready"
     assert engine["slots"] == 4
     assert engine["memory_bytes"] > 1_000_000
@@ -125,16 +126,22 @@ def write(log: EnginesLogFile, label: str, *lines: str) -> None:
         log.write(label, 1, Severity.INFO, line)
 
 
-def test_logs_count_lines_of_the_model_across_files(cli: Cli) -> None:
-    state = cli.directory / "state"
-    state.mkdir()
-    log = EnginesLogFile(state / "engines.log")
-    write(log, "a@1", "one", "two")
-    (state / "engines.log").rename(state / "engines.log.1")
-    log.close()
-    write(log, "b@1", "three")
-    write(log, "a@2", "four")
-    log.close()
+@pytest.fixture
+def log(cli: Cli) -> Path:
+    """Where a host would write what its engines print."""
+    path = cli.directory / "state" / "engines.log"
+    path.parent.mkdir()
+    return path
+
+
+def test_logs_count_lines_of_the_model_across_files(cli: Cli, log: Path) -> None:
+    for label, *lines in (("a@1", "one", "two"), ("b@1", "three")):
+        with closing(EnginesLogFile(log)) as file:
+            write(file, label, *lines)
+        if label == "a@1":
+            log.rename(log.with_name("engines.log.1"))
+    with closing(EnginesLogFile(log)) as file:
+        write(file, "a@2", "four")
 
     def texts(*args: str) -> list[str]:
         return [line.rpartition(" ")[2] for line in cli.run("logs", *args).out.splitlines()]
@@ -146,35 +153,28 @@ def test_logs_count_lines_of_the_model_across_files(cli: Cli) -> None:
     assert texts("-n", "0") == []
 
 
-def test_logs_follow_what_comes_over_a_change_of_files(cli: Cli) -> None:
-    state = cli.directory / "state"
-    state.mkdir()
-    log = EnginesLogFile(state / "engines.log")
-    write(log, "a@1", "one", "two")
-    process = cli.start("logs", "-f", "-n", "1", "a")
-    lines = cast("IO[bytes]", process.stdout)
-    assert lines.readline().endswith(b"two\n")
-    write(log, "b@1", "not this")
-    write(log, "a@1", "three")
-    assert lines.readline().endswith(b"three\n")
-    (state / "engines.log").rename(state / "engines.log.1")
-    write(log, "a@1", "four")  # still goes to the old file
-    log.close()
-    write(log, "a@1", "five")
-    assert lines.readline().endswith(b"four\n")
-    assert lines.readline().endswith(b"five\n")
+def test_logs_follow_what_comes_over_a_change_of_files(cli: Cli, log: Path) -> None:
+    with closing(EnginesLogFile(log)) as old, closing(EnginesLogFile(log)) as new:
+        write(old, "a@1", "one", "two")
+        process = cli.start("logs", "-f", "-n", "1", "a")
+        lines = cast("IO[bytes]", process.stdout)
+        assert lines.readline().endswith(b"two\n")
+        write(old, "b@1", "not this")
+        write(old, "a@1", "three")
+        assert lines.readline().endswith(b"three\n")
+        log.rename(log.with_name("engines.log.1"))
+        write(old, "a@1", "four")
+        write(new, "a@1", "five")
+        assert lines.readline().endswith(b"four\n")
+        assert lines.readline().endswith(b"five\n")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, b"")
-    log.close()
 
 
 def test_logs_follow_a_file_that_is_not_there_yet(cli: Cli) -> None:
-    process = cli.start("logs", "-f", stdout=subprocess.PIPE)
+    process = cli.start("logs", "-f")
     until_blocking((cli.directory / "state").exists)
-    log = EnginesLogFile(cli.directory / "state" / "engines.log")
-    write(log, "a@1", "one")
+    with closing(EnginesLogFile(cli.directory / "state" / "engines.log")) as file:
+        write(file, "a@1", "one")
     assert cast("IO[bytes]", process.stdout).readline().endswith(b"one\n")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE_S)
-    log.close()

@@ -139,6 +139,7 @@ class Machines(RuleBasedStateMachine):
     def engines_get_ready(self):
         for command in list(self.world.spawns.values()):
             self.world.spawned(command)
+        self.world.pass_time(self.world.now + 0.3)
         for command_id in list(self.world.probes):
             self.world.probed(EngineProbed(command_id=command_id, health=Health.READY))
 

@@ -30,7 +30,7 @@ def command(common: Common, /, *, as_json: bool) -> int:
     with watching(common) as client:
         status = client.status() if client is not None else None
     if as_json:
-        print_json(_as_json(status))
+        print_json(plain_status(status))
     elif status is None:
         click.echo(NO_HOST, err=True)
     else:
@@ -76,7 +76,8 @@ def _as_row(report: EngineReport) -> tuple[str, ...]:
     )
 
 
-def _as_json(status: HostStatus | None) -> dict[str, Any]:
+def plain_status(status: HostStatus | None) -> dict[str, Any]:
+    """The status as `--json` prints it: the host, if there is one, and each engine in one object."""
     if status is None:
         return {"host": None, "engines": []}
     host = attrs.asdict(status, filter=lambda field, _: field.name != "engines")
