@@ -1,4 +1,6 @@
 import pytest
+
+from gatewright.engines.spec import EngineTimeouts, ProcessSpec
 from tests.support.configs import (
     PORT_ARGS,
     local_model,
@@ -8,8 +10,6 @@ from tests.support.configs import (
     remote_model,
     variant,
 )
-
-from gatewright.engines.spec import EngineTimeouts, ProcessSpec
 
 
 def test_variants_come_by_ascending_context():

@@ -1,13 +1,13 @@
 import pytest
-from tests.support.configs import (
-    only_problem,
-    problems,
-    read,
-)
 
 from gatewright.config import (
     TcpListener,
     UnixListener,
+)
+from tests.support.configs import (
+    only_problem,
+    problems,
+    read,
 )
 
 

@@ -1,5 +1,4 @@
 import pytest
-from tests.support.configs import local_model, only_problem, problems, read, remote_model, variant
 
 from gatewright.config import (
     Margin,
@@ -8,6 +7,7 @@ from gatewright.config import (
 from gatewright.config_schema import read_config
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import ConfigError
+from tests.support.configs import local_model, only_problem, problems, read, remote_model, variant
 
 
 @pytest.mark.parametrize("name", ["", " a", "a\n", "a\0", 5, "x" * 201, ["a"]])

@@ -3,14 +3,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.configs import (
-    PORT_ARGS,
-    local_model,
-    only_problem,
-    problems,
-    read,
-    variant,
-)
 
 from gatewright.config import (
     EngineKind,
@@ -23,6 +15,14 @@ from gatewright.config import (
 from gatewright.config_schema import FIELD_NAMES, config_warnings, read_config
 from gatewright.engines.spec import EngineTimeouts, ProcessSpec
 from gatewright.errors import ConfigError
+from tests.support.configs import (
+    PORT_ARGS,
+    local_model,
+    only_problem,
+    problems,
+    read,
+    variant,
+)
 
 
 def test_the_smallest_configuration_takes_every_default():

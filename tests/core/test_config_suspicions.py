@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from tests.support.configs import (
     PORT_ARGS,
     local_model,

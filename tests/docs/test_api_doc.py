@@ -41,7 +41,9 @@ def test_commands(gateway: Gateway, command: str) -> None:
 @pytest.mark.parametrize("program", [*blocks(API, "python"), *blocks(README, "python")])
 def test_programs(gateway: Gateway, program: str) -> None:
     here = program.replace("127.0.0.1:8080", f"127.0.0.1:{gateway.port}")
-    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", here], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -59,7 +61,9 @@ def test_the_readme_s_configuration_is_valid(tmp_path: Path, text: str) -> None:
 def test_every_error_code_is_documented() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     codes = {
-        kind.code for kind in classes if issubclass(kind, errors.GatewrightError) and isinstance(kind.code, str)
+        kind.code
+        for kind in classes
+        if issubclass(kind, errors.GatewrightError) and isinstance(kind.code, str)
     }
     # Never sent to a client: a count that finds no engine goes on without one.
     assert {code for code in codes - {"engine_not_ready"} if f"`{code}`" not in API} == set()

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from tests.support.tiny_models import build_tiny_model
 
 pytest.importorskip("xllamacpp")
