@@ -10,18 +10,13 @@ from typing import Final, assert_never
 
 from attrs import evolve
 
-from gatewright import replies
+from gatewright import orders, replies
 from gatewright.api.facts import UpstreamError
 from gatewright.commands import (
-    BeginRelay,
     BeginStream,
-    CallUpstream,
     CancelUpstream,
-    CountTokens,
-    CutConnection,
     DiscardAnswer,
     Drained,
-    FailStream,
     GatewayCommand,
     Log,
     Outcome,
@@ -48,12 +43,10 @@ from gatewright.events import (
 )
 from gatewright.ids import CommandId, LeaseId, RequestId
 from gatewright.leases import (
-    LeaseEngine,
     LeaseGranted,
     LeaseLost,
     LeaseNews,
     LeaseProgress,
-    LeasePurpose,
     LeaseRefused,
     ReleaseLease,
 )
@@ -75,8 +68,6 @@ from gatewright.waiting import PATIENCE_S, WaitingClients
 
 ENGINE_RETRIES: Final = 1
 """Repetitions of a request whose engine broke before the first byte."""
-REMOTE_FIRST_BYTE_S: Final = 300.0
-"""A remote upstream has no health probes that would tell a long prompt from a dead connection."""
 SHUTDOWN_RETRY_S: Final = 5.0
 FIRST_ERROR_STATUS: Final = 400
 
@@ -236,8 +227,7 @@ class Gateway:
                 lease_id = LeaseId(self._new_id())
                 request.become(AwaitingCountLease(lease_id, guess))
                 self._by_lease[lease_id] = request
-                lease = LeaseEngine(lease_id=lease_id, variants=model.variants, purpose=LeasePurpose.COUNT)
-                self._out.append(lease)
+                self._out.append(orders.lease_to_count(lease_id, model))
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -252,7 +242,6 @@ class Gateway:
             return error.problem
 
     def _lease(self, request: Request, fits: Fits) -> None:
-        server = self._config.server
         lease_id = LeaseId(self._new_id())
         request.become(AwaitingLease(lease_id, fits))
         self._by_lease[lease_id] = request
@@ -260,17 +249,7 @@ class Gateway:
             request.waits_since = self._now
         if request.facts.stream:
             self._waiting.add(request)
-        was_let_in = request.attempts or request.retries  # a full queue does not turn it out again
-        self._out.append(
-            LeaseEngine(
-                lease_id=lease_id,
-                variants=fits.variants,
-                need_tokens=fits.need_tokens,
-                max_waiting=server.max_connections if was_let_in else server.max_waiting,
-                max_wait_s=server.max_wait_s,
-                queue_timeout_s=server.queue_timeout_s,
-            )
-        )
+        self._out.append(orders.lease_to_answer(lease_id, request, fits, self._config.server))
 
     def _refused(self, request: Request, state: AwaitingLease, problem: Problem) -> None:
         del self._by_lease[state.lease_id]
@@ -293,14 +272,7 @@ class Gateway:
     def _count(self, request: Request, held: Held | None, base_url: str | None, guess: Fits) -> None:
         command_id = self._expect(request)
         request.become(Counting(command_id, held, guess))
-        self._out.append(
-            CountTokens(
-                command_id=command_id,
-                request_id=request.request_id,
-                base_url=base_url,
-                tokenization=request.model.tokenization if base_url is None else None,
-            )
-        )
+        self._out.append(orders.count(command_id, request, base_url))
 
     def _count_without_engine(self, request: Request, guess: Fits, reason: str) -> None:
         """Second choice a tokenizer program, third the best guess."""
@@ -341,16 +313,7 @@ class Gateway:
             self._waiting.discard(request)
         command_id = self._expect(request)
         request.become(Calling(command_id, held, state.fits))
-        self._out.append(
-            CallUpstream(
-                command_id=command_id,
-                request_id=request.request_id,
-                base_url=granted.base_url,
-                upstream_model=spec.upstream_model,
-                api_key_env=spec.api_key_env,
-                first_byte_timeout_s=REMOTE_FIRST_BYTE_S if spec.is_remote else None,
-            )
-        )
+        self._out.append(orders.call(command_id, request, granted, spec))
 
     def _answered(self, request: Request, state: Calling, event: UpstreamAnswered) -> None:
         error, is_remote = event.error, request.model.variants[0].is_remote
@@ -374,14 +337,7 @@ class Gateway:
         self._waiting.discard(request)
         command_id = self._expect(request)
         request.become(Relaying(command_id, state.held, status))
-        self._out.append(
-            BeginRelay(
-                command_id=command_id,
-                request_id=request.request_id,
-                headers=replies.headers(request, state.held, self._now),
-                stall_timeout_s=self._config.server.stall_timeout_s,
-            )
-        )
+        self._out.append(orders.relay(command_id, request, state.held, self._config.server, self._now))
 
     def _go_larger(self, request: Request, state: Calling, error: UpstreamError) -> None:
         if error.prompt_tokens is not None:
@@ -491,13 +447,7 @@ class Gateway:
         relay: RelayEnded | None = None,
     ) -> None:
         """Tell the client in the way that is left, and end; `begun` is the status of an answer that has begun."""
-        if request.stream_begun:
-            self._out.append(FailStream(request_id=request.request_id, problem=problem))
-        elif begun:
-            self._out.append(CutConnection(request_id=request.request_id))
-        else:
-            headers = replies.headers(request, held, self._now)
-            self._out.append(SendProblem(request_id=request.request_id, problem=problem, headers=headers))
+        self._out.append(replies.failure(request, problem, held, self._now, has_begun=begun > 0))
         outcome = Outcome.BROKE_OFF if begun else Outcome.FAILED
         status = begun or (0 if request.stream_begun else problem.status)
         self._end(request, outcome, status, held=held, relay=relay, problem=problem)

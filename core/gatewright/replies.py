@@ -3,7 +3,7 @@
 from typing import Final
 
 from gatewright.api.facts import RequestFacts
-from gatewright.commands import Outcome, RecordRequest
+from gatewright.commands import CutConnection, FailStream, Outcome, RecordRequest, SendProblem
 from gatewright.config import Config
 from gatewright.errors import (
     InvalidRequest,
@@ -62,6 +62,17 @@ def model_missing(config: Config) -> Problem:
     """For a request that names no model where several are configured."""
     names = ", ".join(model.name for model in config.models[:10])
     return InvalidRequest(f"'model' is missing; it names one of: {names}", param="model").problem
+
+
+def failure(
+    request: Request, problem: Problem, held: Held | None, now: float, *, has_begun: bool
+) -> SendProblem | FailStream | CutConnection:
+    """The way that is left to tell the client; `has_begun` if part of an answer has gone out."""
+    if request.stream_begun:
+        return FailStream(request_id=request.request_id, problem=problem)
+    if has_begun:
+        return CutConnection(request_id=request.request_id)
+    return SendProblem(request_id=request.request_id, problem=problem, headers=headers(request, held, now))
 
 
 def call_problem(request: Request, held: Held, failed: UpstreamFailed) -> Problem:

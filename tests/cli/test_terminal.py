@@ -156,6 +156,7 @@ def test_progress_before_and_after_the_wait() -> None:
     assert describe(None, "qwen", 0.4) == "qwen: looking for an engine … 0 s"
     granted = LeaseGranted(lease_id=LeaseId(1), context_tokens=8192, base_url="http://127.0.0.1:1")
     assert describe(granted, "qwen", 5.0) == "qwen@8192 reads the question … 5 s"
+    assert describe(granted, "qwen", 5.0, whole=True) == "qwen@8192 answers … 5 s"
 
 
 def test_units() -> None:

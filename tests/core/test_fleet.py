@@ -114,6 +114,15 @@ def test_a_waiter_can_give_up():
     assert fleet.bring_up(1, SMALL) == []
 
 
+def test_a_waiter_can_give_up_while_no_engine_runs():
+    fleet = with_ready(SMALL)
+    fleet.ask(2, 1, SMALL)
+    fleet.exited(2, SMALL, "signal 11")
+    fleet.ask(2.1, 2, SMALL)
+    assert fleet.release(2.2, 2) == []
+    assert fleet.fleet.wake_at is None
+
+
 # --- counting
 
 

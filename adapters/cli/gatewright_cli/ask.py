@@ -1,5 +1,6 @@
 """`gw-cli ask`: the answer on standard output as it comes, everything else on standard error."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,6 @@ from gatewright_cli.question import Question, QuestionRequest, join_prompt, make
 from gatewright_cli.terminal import Terminal, close_output, printable
 from gatewright_host.blocking.service import Service
 from gatewright_host.host_client import BlockingHostClient
-from gatewright_host.state_dir import StateDir
 
 DEMO_NOTE: Final = (
     "this is the bundled demo model, which knows a few things about Gatewright and nothing else; "
@@ -92,7 +92,7 @@ def command(
     found = choose_model(common, model)
     if found.chosen.is_demo:
         click.echo(f"gw-cli: {DEMO_NOTE}", err=True)
-    conversation = _Conversation(common, found, as_json=as_json)
+    conversation = _Conversation(common, found, as_json=as_json, whole=not question.stream)
     return conversation.ask(make_request(found.model, question), timeout_s)
 
 
@@ -103,22 +103,22 @@ class _Conversation:
         common: Common options.
         found: The model.
         as_json: Print the whole response.
+        whole: The answer comes in one piece.
     """
 
-    def __init__(self, common: Common, found: ChosenModel, *, as_json: bool) -> None:
+    def __init__(self, common: Common, found: ChosenModel, *, as_json: bool, whole: bool) -> None:
         self._common = common
         self._found = found
-        self._as_json = as_json
         self._terminal = Terminal()
         self._thinks = False
         self._answer = AnswerReader(self._print, self._think, whole=as_json)
         shown = self._terminal.err_is_terminal and not common.verbose
-        self._progress = Progress(found.model.name, shown=shown)
+        self._progress = Progress(found.model.name, shown=shown, whole=whole)
 
     def ask(self, request: QuestionRequest, timeout_s: float | None) -> int:
         """Put the question, print the answer, and return the exit code."""
         config = self._found.chosen.config
-        state: StateDir = self._common.state(config)
+        state = self._common.state(config)
         service = Service(config, lambda: BlockingHostClient.connect(state), on_news=self._hear)
         asking = Asking(service, request, self._answer, self._progress)
         try:
@@ -150,6 +150,8 @@ class _Conversation:
             return self._fail(failure)
         if self._answer.finish_reason == "length":
             self._terminal.note("(cut short: the limit of tokens is reached)")
+        elif not self._terminal.is_used:
+            self._terminal.note("(the answer is empty)")
         return exits.DONE
 
     def _fail(self, reason: str) -> int:
@@ -176,7 +178,8 @@ class _Conversation:
 
 def _as_text(body: bytes, *, indented: bool) -> str:
     if indented:
-        body = msgspec.json.format(body, indent=2)
+        with suppress(msgspec.DecodeError):  # shown as it is, then
+            body = msgspec.json.format(body, indent=2)
     return body.decode("utf-8", "replace")
 
 

@@ -1,5 +1,6 @@
 """The model that `--model` means."""
 
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from attrs import frozen
 
 from gatewright.config import Config, ModelConfig
+from gatewright.errors import ModelNotFound
 from gatewright_cli import exits
 from gatewright_cli.options import Common
 from gatewright_host.config_choice import ChosenConfig
@@ -32,18 +34,37 @@ def choose_model(common: Common, name: str | None) -> ChosenModel:
         ConfigError: The configuration or the GGUF file is not valid.
         Misuse: There is no such model, or none is named and there are several.
     """
-    if name is not None and name.lower().endswith(_GGUF) and Path(name).expanduser().is_file():
+    if name is None:
+        return _default(common.choose_or_demo())
+    is_named_like_one, is_file = name.lower().endswith(_GGUF), _is_file(name)
+    if is_named_like_one and is_file:
         return _of_file(common, name)
-    chosen = common.choose() if name is not None else common.choose_or_demo()
-    config = chosen.config if chosen is not None else None
-    if config is not None:
-        model = _find(config, name)
-        if model is not None:
-            assert chosen is not None
-            return ChosenModel(chosen, model)
-    if name is not None and (Path(name).expanduser().is_file() or name.lower().endswith(_GGUF)):
+    chosen = common.choose()
+    if chosen is not None:
+        with suppress(ModelNotFound):
+            return ChosenModel(chosen, chosen.config.find_model(name))
+    if is_named_like_one or is_file:
         return _of_file(common, name)
-    raise exits.Misuse(_no_such_model(config, name))
+    if chosen is None:
+        raise exits.Misuse(f"there is no configuration that could name a model '{name}', and no such file")
+    raise exits.Misuse(_no_such_model(chosen.config, name))
+
+
+def _default(chosen: ChosenConfig) -> ChosenModel:
+    model = chosen.config.default_model
+    if model is None:
+        raise exits.Misuse(
+            f"several models are configured: name one with --model ({_listed(chosen.config)}), "
+            "or set server.default_model"
+        )
+    return ChosenModel(chosen, model)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, RuntimeError):  # in a directory that may not be read; of a user who does not exist
+        return False
 
 
 def _of_file(common: Common, name: str) -> ChosenModel:
@@ -52,23 +73,12 @@ def _of_file(common: Common, name: str) -> ChosenModel:
     return ChosenModel(chosen, chosen.config.models[0])
 
 
-def _find(config: Config, name: str | None) -> ModelConfig | None:
-    if name is None:
-        return config.default_model
-    try:
-        return config.find_model(name)
-    except ValueError:
-        return None
+def _listed(config: Config) -> str:
+    return ", ".join(model.name for model in config.models)
 
 
-def _no_such_model(config: Config | None, name: str | None) -> str:
-    if config is None:
-        return f"there is no configuration that could name a model '{name}', and no such file"
-    names = [model.name for model in config.models]
-    listed = ", ".join(names)
-    if name is None:
-        return f"several models are configured: name one with --model ({listed}), or set server.default_model"
-    known = [*names, *(alias for model in config.models for alias in model.aliases)]
+def _no_such_model(config: Config, name: str) -> str:
+    known = [each for model in config.models for each in (model.name, *model.aliases)]
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"Model '{name}' not found in configuration; {hint}models: {listed}"
+    return f"{ModelNotFound(name)}; {hint}models: {_listed(config)}"

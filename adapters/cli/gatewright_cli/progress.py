@@ -21,10 +21,12 @@ class Progress:
     Args:
         model: What is asked, for before there is any news.
         shown: Whether anybody looks.
+        whole: The answer comes in one piece, so that its writing is waited for too.
     """
 
-    def __init__(self, model: str, *, shown: bool) -> None:
+    def __init__(self, model: str, *, shown: bool, whole: bool = False) -> None:
         self.shown = shown
+        self._whole = whole
         self._model = model
         self._began_at = monotonic()
         self._news: LeaseNews | None = None
@@ -41,7 +43,7 @@ class Progress:
         waited_s = monotonic() - self._began_at
         if self._stopped or waited_s < _PATIENCE_S:
             return
-        text = describe(self._news, self._model, waited_s)
+        text = describe(self._news, self._model, waited_s, whole=self._whole)
         with self._lock:
             self._draw(text)
 
@@ -66,18 +68,20 @@ class Progress:
                 self._status = None
 
 
-def describe(news: LeaseNews | None, model: str, waited_s: float) -> str:
+def describe(news: LeaseNews | None, model: str, waited_s: float, *, whole: bool = False) -> str:
     """The spinner's text.
 
     Args:
         news: What was heard last.
         model: Name of the model.
         waited_s: Seconds since the question was put.
+        whole: The answer comes in one piece.
     """
     seconds = f"{waited_s:.0f} s"
     match news:
         case LeaseGranted(context_tokens=context_tokens):
-            return f"{model}@{context_tokens} reads the question … {seconds}"
+            work = "answers" if whole else "reads the question"
+            return f"{model}@{context_tokens} {work} … {seconds}"
         case LeaseProgress(engine=engine, phase=phase):
             if news.expected_s is not None and phase in _STARTING:
                 seconds = f"{seconds} of about {max(news.expected_s, 1.0):.0f} s"

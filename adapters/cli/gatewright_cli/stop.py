@@ -73,9 +73,11 @@ def _await(
             busy = present[engine_id]
             requests = "request is" if busy.leases == 1 else f"{busy.leases} requests are"
             click.echo(f"{label_of(busy)} stops when its {requests} done (--now does not wait)")
-        if running and monotonic() >= give_up_at:
+        if not running:
+            break
+        if monotonic() >= give_up_at:
             for engine in running.values():
                 click.echo(f"gw-cli: {label_of(engine)} has not stopped within {_PATIENCE_S:g} s", err=True)
             return exits.FAILED
-        sleep(_POLL_S if running else 0)
+        sleep(_POLL_S)
     return exits.DONE

@@ -28,6 +28,7 @@ class Terminal:
     Attributes:
         out_is_terminal: Somebody looks at standard output.
         err_is_terminal: Somebody looks at standard error.
+        is_used: Something was written.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Terminal:
         self._err = _number_of(sys.stderr)
         self.out_is_terminal = self._out is not None and os.isatty(self._out)
         self.err_is_terminal = self._err is not None and os.isatty(self._err)
+        self.is_used = False
         self._at_line_start = True
 
     def write(self, text: str) -> None:
@@ -46,13 +48,14 @@ class Terminal:
         """
         if not text or self._out is None:
             return
+        self.is_used = True
         self._at_line_start = text.endswith("\n")
         shown = printable(text) if self.out_is_terminal else text
         _write_all(self._out, shown.encode(sys.stdout.encoding or "utf-8", "replace"))
 
     def end_line(self) -> None:
-        """Go to the beginning of a line, if something was written."""
-        if not self._at_line_start:
+        """Go to the beginning of a line, if something was written and somebody reads it."""
+        if not self._at_line_start and self._out is not None and select.select([], [self._out], [], 0)[1]:
             self.write("\n")
 
     def note(self, text: str) -> None:

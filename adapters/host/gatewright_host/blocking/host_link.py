@@ -129,18 +129,22 @@ class HostLink:
 
     def _attach(self, lease_id: LeaseId) -> BlockingHostClient | None:
         client: BlockingHostClient | None = None
-        problem = EngineStartFailed("the connection to the engine host was closed").problem
+        reason = "the connection was closed by ourselves"
         if not self._closed:
             try:
                 client = self._connect()
             except (HostLost, HostRefused, OSError) as error:
-                # No `EngineHostLost`: it would be tried again, and so it was.
-                problem = EngineStartFailed(f"no engine host: {error}").problem
+                reason = str(error)
         with self._lock:
-            if client is not None:
+            if client is not None and not self._closed:
                 self._client = client
             else:
+                # No `EngineHostLost`: that would be tried again at once, and so it was.
+                problem = EngineStartFailed(f"no engine host: {reason}").problem
                 self._own_news.append(LeaseRefused(lease_id=lease_id, problem=problem))
+        if client is not None and self._closed:
+            client.close()
+            client = None
         self._start_listening()
         self._ring()
         return client
