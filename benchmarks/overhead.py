@@ -34,25 +34,30 @@ EVENT = (
 EVENTS = 20_000
 
 NGINX = """
-daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log;
+daemon off; worker_processes 1; pid {dir}/{name}.pid; error_log {dir}/error.log;
 events {{ worker_connections 2048; }}
 http {{
   access_log off; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
   fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
   keepalive_requests 100000000; keepalive_timeout 600s; client_body_buffer_size 1m;
-  upstream backend {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 100000000; }}
+  {servers}
+}}
+"""
+UPSTREAM = """
   server {{
     listen 127.0.0.1:{upstream} backlog=1024;
     location = /v1/chat/completions {{ default_type application/json; return 200 '{reply}'; }}
     location = /v1/completions {{ root {dir}; default_type text/event-stream; error_page 405 =200 /v1/completions; }}
   }}
+"""
+PROXY = """
+  upstream backend {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{proxy} backlog=1024;
     location / {{
       proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     }}
   }}
-}}
 """
 
 GATEWRIGHT = """
@@ -77,21 +82,12 @@ def servers(log_level: str) -> Iterator[dict[str, int]]:
     for folder in ("body", "fastcgi", "uwsgi", "scgi"):
         (directory / folder).mkdir()
     directory.chmod(0o755)
-    (directory / "nginx.conf").write_text(NGINX.format(dir=directory, reply=REPLY, **ports))
     (directory / "gatewright.lua").write_text(GATEWRIGHT.format(dir=directory, log_level=log_level, **ports))
     gateway = Path(sys.executable).with_name("gw-server")
-    nginx = [
-        "nginx",
-        "-e",
-        str(directory / "error.log"),
-        "-p",
-        str(directory),
-        "-c",
-        str(directory / "nginx.conf"),
-    ]
     with (directory / "gateway.log").open("wb") as log:
         started = [
-            subprocess.Popen(nginx),
+            nginx(directory, "upstream", UPSTREAM.format(dir=directory, reply=REPLY, **ports)),
+            nginx(directory, "proxy", PROXY.format(**ports)),
             subprocess.Popen(
                 [
                     sys.executable,
@@ -112,6 +108,13 @@ def servers(log_level: str) -> Iterator[dict[str, int]]:
                 process.terminate()
                 process.wait(20)
             shutil.rmtree(directory)
+
+
+def nginx(directory: Path, name: str, servers: str) -> subprocess.Popen[bytes]:
+    """Start an nginx of its own: a proxy in its upstream's process would be spared the way between two processes."""
+    config = directory / f"{name}.conf"
+    config.write_text(NGINX.format(dir=directory, name=name, servers=servers))
+    return subprocess.Popen(["nginx", "-e", directory / "error.log", "-p", directory, "-c", config])
 
 
 def wait_for(port: int) -> None:

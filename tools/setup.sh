@@ -24,7 +24,7 @@ as_root() {
 }
 
 apt_install() {
-    command -v apt-get >/dev/null 2>&1 || return 1
+    command -v apt-get >/dev/null 2>&1 && as_root true || return 1
     say "installing $* with apt-get"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null 2>&1 && return 0
     as_root apt-get update -qq >/dev/null 2>&1 || return 1

@@ -4,8 +4,6 @@
 which everybody must have got their outcome.
 """
 
-from datetime import timedelta
-
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -322,6 +320,6 @@ TestMachines = Machines.TestCase
 TestMachines.settings = settings(
     max_examples=60,
     stateful_step_count=50,
-    deadline=timedelta(seconds=5),
+    deadline=None,  # the machine may be busy
     suppress_health_check=[HealthCheck.too_slow],
 )

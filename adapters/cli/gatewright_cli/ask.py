@@ -21,8 +21,7 @@ from gatewright_host.blocking.service import Service
 from gatewright_host.host_client import BlockingHostClient
 
 DEMO_NOTE: Final = (
-    "this is the bundled demo model, which knows a few things about Gatewright and nothing else; "
-    "name a real one with --model FILE.gguf, or write a gatewright.lua"
+    "this is the bundled demo model; ask a real one with --model FILE.gguf, or write a gatewright.lua"
 )
 
 
