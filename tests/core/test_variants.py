@@ -1,6 +1,6 @@
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.config import Margin
@@ -118,6 +118,7 @@ def test_the_largest_variant_is_not_counted_for_without_a_limit_for_the_answer()
     assert choose_variant(only, chat(), hopeless) == Unsure(Fits(only.variants, 4501))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     size=st.integers(0, 300_000),
     share=st.floats(0, 1),
@@ -139,6 +140,7 @@ def test_what_is_sure_agrees_with_an_exact_count(size, share, answer, oversize):
         assert isinstance(exact, TooLarge)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(tokens=st.integers(1, 70_000), more=st.integers(0, 5000), answer=st.none() | st.integers(0, 5000))
 def test_a_longer_prompt_never_gets_a_smaller_variant(tokens, more, answer):
     facts = chat(answer=answer)

@@ -119,7 +119,13 @@ class Exchange:
     # --- called by the driver
 
     def put(self, command: RequestCommand) -> None:
-        """Take a command to be carried out in turn."""
+        """Take a command: to be carried out in turn, or at once where it speaks to a client that waits for a call."""
+        if isinstance(command, BeginStream):
+            self._answer.begin_stream(command.headers)
+            return
+        if isinstance(command, SendComment):
+            self._answer.comment(command.text)
+            return
         self._commands.append(command)
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
@@ -167,10 +173,8 @@ class Exchange:
                 self._driver.submit(await self._count(command))
             case DiscardAnswer():
                 self._drop_upstream()
-            case BeginStream(headers=headers):
-                self._answer.begin_stream(headers)
-            case SendComment(text=text):
-                self._answer.comment(text)
+            case BeginStream() | SendComment():
+                raise AssertionError("carried out by `put`")
             case SendProblem(problem=problem, headers=headers):
                 self._answer.problem(problem, self._facts.format, headers)
             case FailStream(problem=problem):

@@ -199,6 +199,9 @@ class EngineHost:
 
 @cache
 def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415  # clients wait for hosts to come up
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # clients wait for hosts to come up
 
-    return version("gatewright")
+    try:
+        return version("gatewright")
+    except PackageNotFoundError:  # run out of a source tree
+        return "unknown"

@@ -22,6 +22,7 @@ from gatewright.leases import (
     LeaseRefused,
     ReleaseLease,
 )
+from gatewright.wire.sse import MAX_PARTIAL_BYTES
 from gatewright_host.blocking import driver as driver_module
 from gatewright_host.blocking.service import Service
 from gatewright_host.host_client import BlockingHostClient
@@ -75,6 +76,7 @@ def test_a_stream_comes_through_whole() -> None:
         assert client.calls == ["begin", "write", "end"]
         assert client.headers["x-gw-model"] == "qwen"
         assert client.headers["x-gw-variant"] == "4096"
+        assert client.headers["x-accel-buffering"] == "no"
         assert "transfer-encoding" not in client.headers
         assert host.balance == 0
         assert b"Bearer client" not in server.requests[0]
@@ -164,6 +166,18 @@ def test_a_stream_that_breaks_off_ends_with_an_error(breaks: Any) -> None:
         assert client.calls == ["begin", "write", "fail_stream"]
         assert client.content == EVENTS[0], "half an event has no place in an answer"
         assert host.balance == 0
+
+
+def test_half_of_a_huge_event_is_ended_before_the_error() -> None:
+    huge = b"data: " + b"x" * (MAX_PARTIAL_BYTES + 1000)
+    with (
+        upstream(cuts(STREAM_HEAD + chunk(EVENTS[0]) + chunk(huge))) as server,
+        granted(server) as (service, _),
+    ):
+        client = Client()
+        assert exchange(service, client).run().outcome is Outcome.BROKE_OFF
+        assert client.content.endswith(b"x\n\n")
+        assert client.calls == ["begin", "write", "fail_stream"]
 
 
 def test_a_stream_without_its_end_is_no_success() -> None:

@@ -39,7 +39,7 @@ from gatewright.wire.fields import Headers, encode_headers
 from gatewright.wire.server import NeedData, RequestHead
 from gatewright_host.blocking.driver import Driver, RequestCommand
 from gatewright_host.blocking.relay import FIRST_ERROR_STATUS, HeldAnswer, Relay
-from gatewright_host.blocking.sink import EVENT_STREAM, ClientLost, Sink
+from gatewright_host.blocking.sink import EVENT_STREAM, UNBUFFERED, ClientLost, Sink
 from gatewright_host.blocking.streams import StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Address, Connection, UpstreamPool
 from gatewright_host.tokenizer_program import count_with_program
@@ -173,7 +173,7 @@ class Exchange:
             case DiscardAnswer():
                 self._drop_upstream()
             case BeginStream(headers=headers):
-                self._sink.begin(200, EVENT_STREAM + encode_headers(headers), None)
+                self._sink.begin(200, EVENT_STREAM + UNBUFFERED + encode_headers(headers), None)
             case SendComment(text=text):
                 self._sink.comment(text)
             case SendProblem(problem=problem, headers=headers):

@@ -1,5 +1,6 @@
 """Passing an upstream's answer on to the client, byte for byte through a tap."""
 
+from contextlib import suppress
 from typing import Final, assert_never
 
 from attrs import define
@@ -10,8 +11,8 @@ from gatewright.events import RelayEnded, RelayFailure
 from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken, forwardable_headers
 from gatewright.wire.fields import encode_headers
 from gatewright.wire.server import NeedData
-from gatewright.wire.taps import make_tap
-from gatewright_host.blocking.sink import ClientLost, Sink
+from gatewright.wire.taps import StreamTap, make_tap
+from gatewright_host.blocking.sink import UNBUFFERED, ClientLost, Sink
 from gatewright_host.blocking.streams import StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Connection
 
@@ -81,10 +82,17 @@ class Relay:
                 self._finish()
                 return self._ended(None, "")
         except RelayStopped as stopped:
-            return self._ended(stopped.failure, stopped.reason)
+            return self._broken_off(stopped)
         except ClientLost as error:
             return self._ended(RelayFailure.CLIENT_GONE, str(error))
         return None
+
+    def _broken_off(self, stopped: RelayStopped) -> RelayEnded:
+        if self._tap.in_event:
+            # Whatever error event follows must not become part of half an event.
+            with suppress(ClientLost):
+                self._sink.write(b"\n\n")
+        return self._ended(stopped.failure, stopped.reason)
 
     def _ended(self, failure: RelayFailure | None, reason: str) -> RelayEnded:
         return RelayEnded(
@@ -101,6 +109,8 @@ class Relay:
         head = self._held.head
         if not self._sink.begun:
             headers = forwardable_headers(head.headers) + encode_headers(self._command.headers)
+            if isinstance(self._tap, StreamTap):
+                headers += UNBUFFERED
             self._sink.begin(head.status, headers, head.content_length)
         self._take(self._tap.feed(self._held.body))
 

@@ -9,8 +9,9 @@ from gatewright.wire.fields import Headers
 EVENT_STREAM: Final[Headers] = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
 )
+UNBUFFERED: Final[Headers] = ((b"x-accel-buffering", b"no"),)
+"""For every stream: nginx would hold the events back."""
 
 
 class ClientLost(Exception):
