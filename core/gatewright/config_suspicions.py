@@ -13,6 +13,9 @@ _CONTEXT_PADDING: Final = 256
 """llama.cpp rounds the context up to a multiple of this."""
 
 
+_KEY_FLAGS: Final = frozenset(("--api-key", "--api-key-file"))
+
+
 def config_warnings(config: Config) -> tuple[str, ...]:
     """Suspicions about a valid configuration, one line each, in the models' order."""
     found = [*_server_warnings(config), *_port_warnings(config)]
@@ -39,7 +42,7 @@ def _model_warnings(model: ModelConfig) -> _Suspicions:
     largest = model.largest_context_tokens
     if reserve >= largest:
         text = f"answer_tokens and margin reserve {reserve} tokens, and the largest context has {largest}"
-        yield model.name, f"{text}: requests without max_tokens never fit"
+        yield model.name, f"{text}: requests without max_tokens all go to the largest variant"
 
 
 def _process_warnings(spec: EngineSpec, process: ProcessSpec) -> _Suspicions:
@@ -56,6 +59,8 @@ def _process_warnings(spec: EngineSpec, process: ProcessSpec) -> _Suspicions:
             spec.label,
             f"--host {host} lets other machines use the engine without an API key of this gateway",
         )
+    if any(arg.partition("=")[0] in _KEY_FLAGS for arg in process.args):
+        yield spec.label, "args demand an API key of the engine, which is sent none: leave --api-key out"
     if any(PORT_PLACEHOLDER in value for _, value in process.env):
         yield spec.label, f"{PORT_PLACEHOLDER} is not replaced in env, only in args"
     in_url = urlsplit(spec.connect).port if PORT_PLACEHOLDER not in spec.connect else None

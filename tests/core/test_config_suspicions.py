@@ -52,6 +52,10 @@ def test_contexts_that_the_arguments_do_not_give(args, is_suspicious):
             "qwen@4096: --host 0.0.0.0 lets other machines use the engine",
         ),
         (
+            local_model(variants=[variant(args=[*PORT_ARGS, "--api-key", "k"])]),
+            "qwen@4096: args demand an API key of the engine, which is sent none: leave --api-key out",
+        ),
+        (
             local_model(variants=[variant(env={"LLAMA_ARG_PORT": "${PORT}"})]),
             "qwen@4096: ${PORT} is not replaced in env, only in args",
         ),
