@@ -3,7 +3,10 @@
 import http.client
 import json
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -322,3 +325,28 @@ def test_dumps_hold_the_request_and_the_answer(upstream: Upstream, tmp_path: Pat
     assert (tmp_path / f"{name}.answer").read_bytes() == ANSWER
     assert foreign.exists()
     assert not old.exists()
+
+
+def test_an_upstream_behind_tls_is_verified_and_used(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = (
+        "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run(
+        [openssl, *command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with Upstream(serve, tls) as secure:
+        with Gateway(secure.lua("m"), env={"SSL_CERT_FILE": str(certificate)}) as gateway:
+            assert gateway.chat("m")[0] == 200
+            assert gateway.chat("m")[0] == 200
+            assert secure.connections == 1
+        assert "eof_received" not in gateway.log_at_end
+        with Gateway(secure.lua("m")) as stranger:
+            status, _, reply_ = stranger.chat("m")
+            assert (status, reply_["error"]["code"]) == (502, "upstream_unreachable")
+            assert "certificate" in reply_["error"]["message"]

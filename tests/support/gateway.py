@@ -71,6 +71,7 @@ class Gateway:
         self._env = {**os.environ, "XDG_RUNTIME_DIR": str(self.directory), **(env or {})}
         self.write_config(*models)
         self.port = 0
+        self.log_at_end = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     def write_config(self, *models: str, server: str | None = None) -> None:
@@ -191,6 +192,7 @@ class Gateway:
         try:
             if self.process is not None:
                 self.stop()
+            self.log_at_end = self.log
             left = self.engines()
             for process in left:
                 process.kill()

@@ -28,6 +28,8 @@ def fake_spec(
     context: int = 1024,
     stop_s: float = PATIENCE_S,
     idle_s: float = 600.0,
+    startup_s: float = PATIENCE_S,
+    health_check_s: float = PATIENCE_S,
     place: str = "primary",
 ) -> EngineSpec:
     """An engine that is `fake_engine.py` in one of its modes."""
@@ -38,7 +40,9 @@ def fake_spec(
         connect="http://127.0.0.1:${PORT}",
         place=place,
         process=ProcessSpec(binary=sys.executable, args=(*args, *options)),
-        timeouts=EngineTimeouts(startup_s=PATIENCE_S, stop_s=stop_s, idle_s=idle_s),
+        timeouts=EngineTimeouts(
+            health_check_s=health_check_s, startup_s=startup_s, stop_s=stop_s, idle_s=idle_s
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -29,12 +30,15 @@ class Upstream:
 
     Args:
         serve: Answers one request.
+        tls: For an upstream that is called `localhost` and speaks TLS.
     """
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: Serve, tls: ssl.SSLContext | None = None) -> None:
         self._serve = serve
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
         self.requests: list[tuple[bytes, bytes]] = []
         self.connections = 0
         self._open: list[socket.socket] = []
@@ -66,6 +70,9 @@ class Upstream:
     def _talk(self, connection: socket.socket) -> None:
         data = b""
         with contextlib.suppress(OSError):
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
             while True:
                 while b"\r\n\r\n" not in data:
                     piece = connection.recv(65536)

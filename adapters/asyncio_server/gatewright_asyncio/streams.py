@@ -72,7 +72,8 @@ class Stream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more; what we have to say may still reach it."""
         self._lose()
-        return True
+        # TLS has no half-closed connections, and event loops warn of a True there.
+        return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the reason does not matter here
         """The connection is gone."""
