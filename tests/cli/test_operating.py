@@ -2,14 +2,11 @@
 
 import json
 import signal
-from contextlib import closing
 from pathlib import Path
 from typing import IO, cast
 
 import pytest
 
-from gatewright.commands import Severity
-from gatewright_host.engine_log import EnginesLogFile
 from tests.cli.conftest import PATIENCE_S, Cli, model_lua
 from tests.support.host import is_running, until_blocking
 
@@ -121,9 +118,9 @@ def test_logs_show_what_the_engine_printed(tiny: Cli) -> None:
     assert "engine host started" in tiny.run("logs", "--host").out
 
 
-def write(log: EnginesLogFile, label: str, *lines: str) -> None:
-    for line in lines:
-        log.write(label, 1, Severity.INFO, line)
+def line(label: str, text: str) -> bytes:
+    """As the engine host writes them; `test_logs_show_what_the_engine_printed` has real ones."""
+    return f"2026-11-20 17:00:00.000+00:00 {label}[1] I {text}\n".encode()
 
 
 @pytest.fixture
@@ -135,13 +132,8 @@ def log(cli: Cli) -> Path:
 
 
 def test_logs_count_lines_of_the_model_across_files(cli: Cli, log: Path) -> None:
-    for label, *lines in (("a@1", "one", "two"), ("b@1", "three")):
-        with closing(EnginesLogFile(log)) as file:
-            write(file, label, *lines)
-        if label == "a@1":
-            log.rename(log.with_name("engines.log.1"))
-    with closing(EnginesLogFile(log)) as file:
-        write(file, "a@2", "four")
+    log.with_name("engines.log.1").write_bytes(line("a@1", "one") + line("a@1", "two"))
+    log.write_bytes(line("b@1", "three") + line("a@2", "four"))
 
     def texts(*args: str) -> list[str]:
         return [line.rpartition(" ")[2] for line in cli.run("logs", *args).out.splitlines()]
@@ -154,17 +146,16 @@ def test_logs_count_lines_of_the_model_across_files(cli: Cli, log: Path) -> None
 
 
 def test_logs_follow_what_comes_over_a_change_of_files(cli: Cli, log: Path) -> None:
-    with closing(EnginesLogFile(log)) as old, closing(EnginesLogFile(log)) as new:
-        write(old, "a@1", "one", "two")
+    with log.open("ab", buffering=0) as old:
+        old.write(line("a@1", "one") + line("a@1", "two"))
         process = cli.start("logs", "-f", "-n", "1", "a")
         lines = cast("IO[bytes]", process.stdout)
         assert lines.readline().endswith(b"two\n")
-        write(old, "b@1", "not this")
-        write(old, "a@1", "three")
+        old.write(line("b@1", "not this") + line("a@1", "three"))
         assert lines.readline().endswith(b"three\n")
         log.rename(log.with_name("engines.log.1"))
-        write(old, "a@1", "four")
-        write(new, "a@1", "five")
+        old.write(line("a@1", "four"))
+        log.write_bytes(line("a@1", "five"))
         assert lines.readline().endswith(b"four\n")
         assert lines.readline().endswith(b"five\n")
     process.send_signal(signal.SIGINT)
@@ -175,6 +166,5 @@ def test_logs_follow_what_comes_over_a_change_of_files(cli: Cli, log: Path) -> N
 def test_logs_follow_a_file_that_is_not_there_yet(cli: Cli) -> None:
     process = cli.start("logs", "-f")
     until_blocking((cli.directory / "state").exists)
-    with closing(EnginesLogFile(cli.directory / "state" / "engines.log")) as file:
-        write(file, "a@1", "one")
+    (cli.directory / "state" / "engines.log").write_bytes(line("a@1", "one"))
     assert cast("IO[bytes]", process.stdout).readline().endswith(b"one\n")

@@ -85,7 +85,7 @@ def test_the_telling_line_names_the_cause() -> None:
         "0.00.001.004 I srv: cleaning up before exit...",
         "0.00.001.005 E srv: exiting due to model loading error",
     ):
-        log.add(line)
+        log.add([line])
     assert (
         log.telling_line() == "gguf_init_from_file: failed to open GGUF file 'x' (No such file or directory)"
     )
@@ -99,15 +99,15 @@ def test_the_end_of_a_traceback_tells() -> None:
         "ValueError: no such thing",
         "bye",
     ):
-        log.add(line)
+        log.add([line])
     assert log.telling_line() == "ValueError: no such thing"
 
 
 def test_without_errors_the_last_line_tells() -> None:
     log = EngineLog("m@1")
     assert log.telling_line() == ""
-    log.add("one")
-    log.add("two   " + "x" * 1000)
+    log.add(["one"])
+    log.add(["two   " + "x" * 1000])
     assert log.telling_line().startswith("two xxx")
     assert len(log.telling_line()) == engine_log.LONGEST_TELLING
 
@@ -115,7 +115,7 @@ def test_without_errors_the_last_line_tells() -> None:
 def test_only_the_last_lines_are_kept() -> None:
     log = EngineLog("m@1")
     for number in range(1000):
-        log.add(f"line {number}")
+        log.add([f"line {number}"])
     assert len(log.lines) == engine_log.LINES_KEPT
     assert log.lines[0] == (Severity.INFO, "line 800")
 
@@ -123,8 +123,8 @@ def test_only_the_last_lines_are_kept() -> None:
 def test_lines_go_to_logging_with_the_engines_name(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "gatewright.engine")
     log = EngineLog("m@1")
-    log.add("I all is well")
-    log.add("E all is lost")
+    log.add(["I all is well"])
+    log.add(["E all is lost"])
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("DEBUG", "m@1: I all is well"),
         ("ERROR", "m@1: E all is lost"),
@@ -137,9 +137,9 @@ def test_the_file_has_all_lines_and_a_bounded_size(tmp_path: Path, monkeypatch: 
     log = EngineLog("m@1", file)
     log.pid = 77
     for number in range(1000):
-        log.add(f"E line {number}")
+        log.add([f"E line {number}"])
     file.close()
-    log.add("too late")
+    log.add(["too late"])
     file.close()
     text = (tmp_path / "engines.log").read_text()
     assert text.endswith(" m@1[77] E E line 999\n")
@@ -149,9 +149,22 @@ def test_the_file_has_all_lines_and_a_bounded_size(tmp_path: Path, monkeypatch: 
         "engines.log.2",
     ]
     assert all(path.stat().st_size <= 10_000 for path in tmp_path.iterdir())
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_loses_lines_only(tmp_path: Path) -> None:
-    file = EnginesLogFile(tmp_path / "absent" / "engines.log")
-    EngineLog("m@1", file).add("hello")
+def test_lines_that_come_together_are_lines_in_the_file(tmp_path: Path) -> None:
+    file = EnginesLogFile(tmp_path / "engines.log")
+    EngineLog("m@1", file).add(["one", "W two \U0001f600"])
     file.close()
+    first, second = (tmp_path / "engines.log").read_text("utf-8").splitlines()
+    assert first.endswith(" m@1[0] I one")
+    assert second.endswith(" m@1[0] W W two \U0001f600")
+
+
+def test_a_file_that_cannot_be_written_loses_lines_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = EnginesLogFile(tmp_path / "absent" / "engines.log")
+    EngineLog("m@1", file).add(["hello"])
+    file.close()
+    assert capsys.readouterr().err == ""

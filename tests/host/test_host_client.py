@@ -250,6 +250,13 @@ def test_a_host_that_does_not_come_up_is_explained(hosts: StateDir) -> None:
         BlockingHostClient.connect(hosts, timeout_s=1.0)
 
 
+def test_a_long_log_is_put_aside(hosts: StateDir) -> None:
+    hosts.host_log.write_bytes(b"x" * (host_client._HOST_LOG_BYTES + 1))
+    with BlockingHostClient.connect(hosts):
+        assert hosts.host_log.stat().st_size < 1000
+        assert hosts.host_log.with_suffix(".log.1").stat().st_size > host_client._HOST_LOG_BYTES
+
+
 def test_an_interpreter_that_cannot_be_started(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/absent/python")
     with pytest.raises(HostLost, match="cannot start an engine host with /absent/python"):

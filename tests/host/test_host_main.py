@@ -3,7 +3,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,26 @@ def test_it_waits_for_one_that_is_ending(state: StateDir) -> None:
         until_blocking(lambda: read_announcement(state.lock_file))
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_signal_while_it_waits_ends_it(state: StateDir) -> None:
+    lock = HostLock(state.lock_file)
+    lock.acquire()
+    with subprocess.Popen([*PROGRAM, "--state-dir", str(state.path)], stderr=subprocess.PIPE) as process:
+        catches_sigterm = 1 << (signal.SIGTERM - 1)
+        until_blocking(lambda: caught_signals(process.pid) & catches_sigterm)
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    lock.release()
+
+
+def caught_signals(pid: int) -> int:
+    """The signals that a process has handlers for, as bits."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return int(line.split()[1], 16)
+    return 0
 
 
 def test_detached_it_is_nobodys_child(state: StateDir) -> None:

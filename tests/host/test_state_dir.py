@@ -20,9 +20,16 @@ def test_it_is_created_for_its_owner_only(tmp_path: Path) -> None:
     assert state.path.stat().st_mode & 0o777 == 0o700
 
 
-def test_an_open_directory_is_closed_to_others(tmp_path: Path) -> None:
+def test_a_directory_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    assert StateDir.at(tmp_path).path.stat().st_mode & 0o777 == 0o700
+    assert StateDir.at(tmp_path).path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
+def test_a_directory_that_others_write_in_is_not_used(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    with pytest.raises(StateDirError, match="can be written by others"):
+        StateDir.at(tmp_path)
 
 
 def test_two_spellings_are_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

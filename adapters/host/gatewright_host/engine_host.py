@@ -135,6 +135,11 @@ class EngineHost:
             await self._socket.wait_closed()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was entered."""
+        return self._driver is not None
+
+    @property
     def driver(self) -> FleetDriver:
         """What drives the Fleet.
 

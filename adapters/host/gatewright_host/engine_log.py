@@ -1,10 +1,12 @@
 """What engines print: cut into lines, cleaned, weighed, kept for a while and written to a file."""
 
 import logging
+import os
 import re
 from collections import deque
 from contextlib import suppress
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -108,7 +110,7 @@ class LineSplitter:
 
 
 class EnginesLogFile:
-    """The file that `gw-cli logs` reads: all engines' lines, rotated by size.
+    """The file that `gw-cli logs` reads: all engines' lines, rotated by size, readable by its owner only.
 
     Args:
         path: The file; opened with the first line.
@@ -119,20 +121,17 @@ class EnginesLogFile:
         self._handler: RotatingFileHandler | None = None
         self._is_closed = False
 
-    def write(self, label: str, pid: int, severity: Severity, text: str) -> None:
-        """Append one line; a full disk or the like loses it, and no more than it."""
-        if self._is_closed:
+    def write(self, label: str, pid: int, lines: list[tuple[Severity, str]]) -> None:
+        """Append lines; a full disk or the like loses them, and no more than them."""
+        if self._is_closed or not lines:
             return
         if self._handler is None:
-            # Only a host that runs engines needs it, and clients wait for hosts to come up.
-            from logging.handlers import RotatingFileHandler  # noqa: PLC0415
-
-            self._handler = RotatingFileHandler(
-                self._path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
-            )
+            self._handler = _open_rotating(self._path)
         at = datetime.now().astimezone().isoformat(sep=" ", timespec="milliseconds")
-        line = f"{at} {label}[{pid}] {severity.value[0].upper()} {text}"
-        record = logging.LogRecord(_logger.name, logging.INFO, "", 0, line, None, None)
+        text = "\n".join(
+            f"{at} {label}[{pid}] {severity.value[0].upper()} {line}" for severity, line in lines
+        )
+        record = logging.LogRecord(_logger.name, logging.INFO, "", 0, text, None, None)
         with suppress(OSError, ValueError):
             self._handler.emit(record)
 
@@ -142,6 +141,25 @@ class EnginesLogFile:
         if self._handler is not None:
             self._handler.close()
             self._handler = None
+
+
+def _open_rotating(path: Path) -> "RotatingFileHandler":
+    # Only a host that runs engines needs it, and clients wait for hosts to come up.
+    from logging.handlers import RotatingFileHandler  # noqa: PLC0415
+
+    class PrivateFileHandler(RotatingFileHandler):
+        """One whose files only we can read, and that does not complain on stderr of every line it loses."""
+
+        def _open(self) -> TextIOWrapper:
+            descriptor = os.open(
+                self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+            )
+            return os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
+
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its given name
+            pass
+
+    return PrivateFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, delay=True)
 
 
 class EngineLog:
@@ -162,13 +180,14 @@ class EngineLog:
         self._label = label
         self._file = file
 
-    def add(self, line: str) -> None:
-        """Take in one cleaned line."""
-        severity = read_severity(line)
-        self.lines.append((severity, line))
-        _logger.log(_LEVELS[severity], "%s: %s", self._label, line, extra={"engine": self._label})
+    def add(self, lines: list[str]) -> None:
+        """Take in cleaned lines."""
+        weighed = [(read_severity(line), line) for line in lines]
+        self.lines.extend(weighed)
+        for severity, line in weighed:
+            _logger.log(_LEVELS[severity], "%s: %s", self._label, line, extra={"engine": self._label})
         if self._file is not None:
-            self._file.write(self._label, self.pid, severity, line)
+            self._file.write(self._label, self.pid, weighed)
 
     def telling_line(self) -> str:
         """The line that says best why the engine ended, shortened; empty if it said nothing.

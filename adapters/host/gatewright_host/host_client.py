@@ -52,6 +52,7 @@ _REPLY_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.01
 _START_AGAIN_S: Final = 5.0
 _READ_BYTES: Final = 65_536
+_HOST_LOG_BYTES: Final = 8 * 1024 * 1024
 
 
 class BlockingHostClient:
@@ -313,6 +314,9 @@ def _start_host(state: StateDir, linger_s: float) -> None:
     """Start a detached host. Whether it comes up, or finds that another was faster, shows in the lock file."""
     command = [sys.executable, "-m", "gatewright_host.host_main", "--detach"]
     command += ["--state-dir", str(state.path), "--linger", f"{linger_s:g}"]
+    with suppress(OSError):
+        if state.host_log.stat().st_size > _HOST_LOG_BYTES:
+            state.host_log.replace(state.host_log.with_suffix(".log.1"))
     log = os.open(state.host_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         # What we start forks and ends, so that the host is nobody's child and nobody's zombie.

@@ -3,6 +3,7 @@
 Started by clients (`host_client`); by hand: `python -m gatewright_host.host_main --state-dir DIR [--linger S]`.
 """
 
+import logging
 import os
 import sys
 import time
@@ -48,13 +49,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _run(state_dir: str, linger_s: float) -> int:
-    from gatewright.config import LogFormat, LogLevel  # noqa: PLC0415  # as above
+    import asyncio  # noqa: PLC0415  # as above
+
+    from gatewright.config import LogFormat, LogLevel  # noqa: PLC0415
     from gatewright_host.log_setup import set_up_logging  # noqa: PLC0415
     from gatewright_host.state_dir import StateDir, StateDirError  # noqa: PLC0415
 
     set_up_logging(LogLevel.INFO, LogFormat.TEXT)
     try:
         return await _host(StateDir.at(state_dir), linger_s)
+    except asyncio.CancelledError:  # a signal while another host was waited for
+        return 0
     except (StateDirError, OSError) as error:
         sys.stderr.write(f"the engine host cannot run: {error}\n")
         return 1
@@ -70,6 +75,7 @@ async def _host(state: "StateDir", linger_s: float) -> int:
     give_up_at = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         host = EngineHost(state, linger_s=linger_s)
+        _obey_signals(host)
         try:
             async with host:
                 await _serve(host)
@@ -81,23 +87,30 @@ async def _host(state: "StateDir", linger_s: float) -> int:
             return 0
 
 
-async def _serve(host: "EngineHost") -> None:
+def _obey_signals(host: "EngineHost") -> None:
+    """Called before the host can be found: from its first moment on, SIGTERM ends it in good form."""
     import asyncio  # noqa: PLC0415  # as above
-    import logging  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
-    logger = logging.getLogger("gatewright.host")
     signals = 0
+    loop, main_task = asyncio.get_running_loop(), asyncio.current_task()
+    assert main_task is not None
 
     def stop(number: int) -> None:
         nonlocal signals
         signals += 1
-        logger.info("%s: shutting down", signal.Signals(number).name)
-        host.request_shutdown(force=signals > 1)
+        logging.getLogger("gatewright.host").info("%s: shutting down", signal.Signals(number).name)
+        if host.is_running:
+            host.request_shutdown(force=signals > 1)
+        else:
+            main_task.cancel()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+
+
+async def _serve(host: "EngineHost") -> None:
+    logger = logging.getLogger("gatewright.host")
     logger.info("engine host started: pid %d, state directory %s", os.getpid(), host.state.path)
     reason = await host.wait_exit()
     logger.info("engine host ends: %s", reason)

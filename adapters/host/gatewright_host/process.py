@@ -20,9 +20,8 @@ from gatewright_host.process_group import kill_group, living_members
 MARKER: Final = "GATEWRIGHT_ENGINE"
 """Environment variable by which a sweep recognises an engine's processes after their leader is gone."""
 
-_READ_BYTES: Final = 65_536
-_READS_AT_A_TIME: Final = 16
-"""A chatty engine must not keep the loop from everything else."""
+_READ_BYTES: Final = 16_384
+"""At a time: a chatty engine must not keep the loop from everything else for longer than a millisecond or two."""
 _FIRST_GROUP_CHECK_S: Final = 0.005
 _LONGEST_GROUP_CHECK_S: Final = 0.25
 _LAST_WAIT_S: Final = 5.0
@@ -177,7 +176,8 @@ class EngineProcess:
             self._check = self._loop.call_later(next_check_s, self._check_group, longer)
             return
         on_exit, self._on_exit = self._on_exit, None
-        self._read()
+        while self._output is not None and self._read():
+            pass  # nobody is left to write: what the pipe holds is all
         status = self._spawned.wait()
         self._close()
         on_exit(self._reason(status))
@@ -204,20 +204,19 @@ class EngineProcess:
 
     # --- its output
 
-    def _read(self) -> None:
-        for _ in range(_READS_AT_A_TIME):
-            if self._output is None:
-                return
-            try:
-                data = os.read(self._output, _READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            for line in self._lines.feed(data):
-                self.log.add(line)
-            if not data:
-                self._close_output()
+    def _read(self) -> bool:
+        """Take in what is there, up to a limit; False once there is nothing."""
+        assert self._output is not None
+        try:
+            data = os.read(self._output, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        self.log.add(self._lines.feed(data))
+        if not data:
+            self._close_output()
+        return bool(data)
 
     def _close_output(self) -> None:
         if self._output is None:
@@ -225,8 +224,7 @@ class EngineProcess:
         self._loop.remove_reader(self._output)
         os.close(self._output)
         self._output = None
-        for line in self._lines.flush():
-            self.log.add(line)
+        self.log.add(self._lines.flush())
 
 
 def _popen(process: ProcessSpec, marker: str) -> "tuple[subprocess.Popen[bytes], int]":

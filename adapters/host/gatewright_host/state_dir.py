@@ -32,19 +32,22 @@ class StateDir:
         """The given directory, or the user's default one, created if it does not exist.
 
         Raises:
-            StateDirError: It cannot be created, or belongs to somebody else.
+            StateDirError: It cannot be created, belongs to somebody else, or others may write in it.
         """
         chosen = Path(path).expanduser() if path is not None else _default_path()
         try:
             chosen.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             chosen = chosen.resolve(strict=True)
-            owner = chosen.stat().st_uid
-            if owner == os.geteuid():
-                chosen.chmod(_PRIVATE)
+            found = chosen.stat()
         except OSError as error:
             raise StateDirError(f"state directory {chosen}: {error.strerror or error}") from error
-        if owner != os.geteuid():
-            raise StateDirError(f"state directory {chosen} belongs to user {owner}, not to you")
+        if found.st_uid != os.geteuid():
+            raise StateDirError(f"state directory {chosen} belongs to user {found.st_uid}, not to you")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            # Not ours to change: it may be /tmp.
+            raise StateDirError(
+                f"state directory {chosen} can be written by others; chmod go-w it, or choose another"
+            )
         return cls(chosen)
 
     @property

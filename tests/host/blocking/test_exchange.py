@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from attrs import evolve
 
+from gatewright import orders
 from gatewright.commands import Outcome
 from gatewright.config import Config, EngineKind
 from gatewright.errors import EngineHostLost, EngineStopped
@@ -24,6 +25,7 @@ from gatewright.leases import (
 )
 from gatewright.wire.sse import MAX_PARTIAL_BYTES
 from gatewright_host.blocking import driver as driver_module
+from gatewright_host.blocking import exchange as exchange_module
 from gatewright_host.blocking.service import Service
 from gatewright_host.host_client import BlockingHostClient
 from tests.host.blocking.fakes import (
@@ -448,6 +450,89 @@ def test_whoever_waits_long_hears_of_it_in_comments(monkeypatch: pytest.MonkeyPa
                 pass
         assert client.calls == ["begin", "comment", "write", "end"]
         assert client.headers["content-type"] == "text/event-stream"
+
+
+def test_comments_come_while_the_upstream_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(driver_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(exchange_module, "LOOK_UP_S", 0.01)
+    may_answer = threading.Event()
+
+    def thinks(connection: socket.socket, request: bytes) -> bool:
+        assert may_answer.wait(PATIENCE_S)
+        return bool(streams()(connection, request))
+
+    with upstream(thinks) as server:
+        host = FakeHost()
+        with service_on(host) as service:
+            client = Client()
+            running = waiting_in_call(service, host, server, client, now)
+            now[0] += 11
+            service.driver.wake()
+            until_blocking(lambda: len(client.comments) == 2)
+            may_answer.set()
+            record = running.join().record
+    assert record is not None
+    assert record.outcome is Outcome.ANSWERED
+    assert client.calls == ["begin", "comment", "write", "end"]
+
+
+def waiting_in_call(
+    service: Service, host: FakeHost, server: Upstream, client: Client, now: list[float]
+) -> InThread:
+    """A request that waited so long for its engine that its stream has begun, and now waits for the answer."""
+    running = InThread(exchange(service, client, prompt="hi"))
+    lease = host.next_request()
+    assert isinstance(lease, LeaseEngine)
+    now[0] += 11
+    service.driver.wake()
+    until_blocking(lambda: client.comments)
+    host.say(LeaseGranted(lease_id=lease.lease_id, context_tokens=4096, base_url=server.url))
+    until_blocking(lambda: server.requests)
+    return running
+
+
+def test_a_client_that_goes_at_a_comment_cancels_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(driver_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(exchange_module, "LOOK_UP_S", 0.01)
+    server: Upstream
+
+    def never_answers(connection: socket.socket, _: bytes) -> None:
+        server.wait_dropped(connection)
+
+    with upstream(never_answers) as server:
+        host = FakeHost()
+        with service_on(host) as service:
+            client = Client()
+            running = waiting_in_call(service, host, server, client, now)
+            client.gone_after = 0
+            now[0] += 11
+            service.driver.wake()
+            record = running.join().record
+        assert record is not None
+        assert record.outcome is Outcome.CANCELED
+        assert server.dropped.wait(PATIENCE_S)
+        assert host.balance == 0
+
+
+def test_an_upstream_that_is_silent_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "LOOK_UP_S", 0.01)
+    monkeypatch.setattr(orders, "REMOTE_FIRST_BYTE_S", 0.05)
+    done = threading.Event()
+
+    def never_answers(_: socket.socket, __: bytes) -> None:
+        done.wait(PATIENCE_S)
+
+    with upstream(never_answers) as server:
+        config = read(remote_model(connect=server.url, name="qwen"))
+        host = FakeHost({config.models[0].variants[0].context_tokens: server.url})
+        with service_on(host, config) as service:
+            client = Client()
+            assert exchange(service, client).run().outcome is Outcome.FAILED
+        done.set()
+    assert client.trouble is not None
+    assert client.trouble.code == "upstream_timeout"
 
 
 def test_a_client_that_goes_at_a_comment_gives_up_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

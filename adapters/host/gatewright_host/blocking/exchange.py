@@ -2,7 +2,9 @@
 
 import os
 import threading
+from collections.abc import Generator
 from queue import SimpleQueue
+from time import monotonic
 from typing import Final, assert_never
 
 from attrs import evolve, frozen
@@ -26,6 +28,7 @@ from gatewright.commands import (
 from gatewright.events import (
     CallFailure,
     ClientGone,
+    RelayEnded,
     RelayFailure,
     RequestReceived,
     TokenCountFailed,
@@ -40,13 +43,20 @@ from gatewright.wire.server import NeedData, RequestHead
 from gatewright_host.blocking.driver import Driver, RequestCommand
 from gatewright_host.blocking.relay import FIRST_ERROR_STATUS, HeldAnswer, Relay
 from gatewright_host.blocking.sink import EVENT_STREAM, UNBUFFERED, ClientLost, Sink
-from gatewright_host.blocking.streams import StreamLost, StreamTimeout
+from gatewright_host.blocking.streams import Stream, StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Address, Connection, UpstreamPool
 from gatewright_host.tokenizer_program import count_with_program
 
 ERROR_BODY_BYTES: Final = 65_536
 """More of an upstream's error is relayed, but not read for its meaning."""
 COUNT_TIMEOUT_S: Final = 30.0
+LOOK_UP_S: Final = 1.0
+"""How often a thread that waits for an upstream looks up, to tell its client what it should hear meanwhile."""
+
+Work = Generator[
+    None, None, UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
+]
+"""A command on its way to its completion; stops where its thread may look up."""
 
 
 @frozen
@@ -110,7 +120,7 @@ class Exchange:
         self._canceled = False
         self._connection: Connection | None = None
         self._held: HeldAnswer | None = None
-        self._relay: Relay | None = None
+        self._work: Work | None = None
 
     # --- called by the driver, in any thread
 
@@ -147,13 +157,13 @@ class Exchange:
         self._driver.submit(RequestReceived(request_id=self._id, facts=self._facts))
 
     def step(self) -> bool:
-        """Wait for one thing to do and do it: a command, or the next piece of the answer. False after the last.
+        """Do one thing, or wait a while for one: a command, or a piece of a call or relay. False after the last.
 
         Between two steps a generator can pass on what its sink has collected. Whoever has nobody to pass it on to
         any more calls `client_lost` and goes on to the end, which is near then.
         """
-        if self._relay is not None:
-            self._relay_on(self._relay)
+        if self._work is not None and self._commands.empty():
+            self._go_on(self._work)
         else:
             try:
                 self._carry_out(self._commands.get())
@@ -161,15 +171,21 @@ class Exchange:
                 self.client_lost()
         return self.record is None
 
+    def _go_on(self, work: Work) -> None:
+        try:
+            next(work)
+        except StopIteration as end:
+            self._work = None
+            self._driver.submit(end.value)
+
     def _carry_out(self, command: RequestCommand) -> None:
         match command:
             case CallUpstream():
-                self._driver.submit(self._call(command))
+                self._work = self._call(command)
             case BeginRelay():
-                assert self._held is not None
-                self._relay = Relay(command, self._held, self._sink, self._facts.format)
+                self._work = self._relay(command)
             case CountTokens():
-                self._driver.submit(self._count(command))
+                self._work = self._count(command)
             case DiscardAnswer():
                 self._drop_upstream()
             case BeginStream(headers=headers):
@@ -198,9 +214,9 @@ class Exchange:
 
     # --- calling
 
-    def _call(self, command: CallUpstream) -> UpstreamAnswered | UpstreamFailed:
+    def _call(self, command: CallUpstream) -> Generator[None, None, UpstreamAnswered | UpstreamFailed]:
         try:
-            held = self._hold_answer(command)
+            held = yield from self._hold_answer(command)
         except StreamTimeout:
             return self._call_failed(command, CallFailure.TIMEOUT, "no answer in time")
         except OSError as error:
@@ -220,7 +236,7 @@ class Exchange:
             failure = CallFailure.CANCELED
         return UpstreamFailed(command_id=command.command_id, failure=failure, reason=reason)
 
-    def _hold_answer(self, command: CallUpstream) -> HeldAnswer:
+    def _hold_answer(self, command: CallUpstream) -> Generator[None, None, HeldAnswer]:
         address = self._pool.address_of(command.base_url)
         credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
         headers = upstream_headers(self._head, credential=credential, format=self._facts.format)
@@ -230,14 +246,14 @@ class Exchange:
         request = UpstreamRequest(self._head.method, self._facts.path, headers, body)
         connection = None if self._canceled else self._pool.take_idle(address)
         if connection is not None:
-            held = self._exchange(connection, request, command.first_byte_timeout_s)
+            held = yield from self._exchange(connection, request, command.first_byte_timeout_s)
             if held is not None:
                 return held
             # The upstream closed a kept connection while the request was on its way: a fresh one tells.
         if self._canceled:
             raise StreamLost("canceled")
         connection = self._connect(address, command.connect_timeout_s)
-        held = self._exchange(connection, request, command.first_byte_timeout_s)
+        held = yield from self._exchange(connection, request, command.first_byte_timeout_s)
         if held is None:
             raise StreamLost("the upstream closed the connection without an answer")
         return held
@@ -257,7 +273,7 @@ class Exchange:
 
     def _exchange(
         self, connection: Connection, request: UpstreamRequest, first_byte_timeout_s: float | None
-    ) -> HeldAnswer | None:
+    ) -> Generator[None, None, HeldAnswer | None]:
         """Send a request and wait for the first byte of its answer's body, or all of a small error's.
 
         Returns:
@@ -277,7 +293,7 @@ class Exchange:
                 case NeedData():
                     if received and head is not None and head.status < FIRST_ERROR_STATUS:
                         return HeldAnswer(connection, head, received, ended=False)
-                    exchange.receive(stream.read(first_byte_timeout_s))
+                    exchange.receive((yield from self._read(stream, first_byte_timeout_s)))
                 case ResponseHead() as head:
                     pass
                 case BodyData(data=data):
@@ -297,39 +313,49 @@ class Exchange:
                 case _ as unreachable:
                     assert_never(unreachable)
 
+    def _read(self, stream: Stream, timeout_s: float | None) -> Generator[None, None, bytes]:
+        """Wait for bytes, and look up now and then."""
+        give_up_at = None if timeout_s is None else monotonic() + timeout_s
+        while True:
+            rest_s = LOOK_UP_S if give_up_at is None else min(LOOK_UP_S, give_up_at - monotonic())
+            try:
+                return stream.read(rest_s)
+            except StreamTimeout:
+                if give_up_at is not None and monotonic() >= give_up_at:
+                    raise
+            yield
+
     # --- relaying
 
-    def _relay_on(self, relay: Relay) -> None:
-        ended = relay.step()
-        if ended is None:
-            return
-        self._relay = None
+    def _relay(self, command: BeginRelay) -> Generator[None, None, RelayEnded]:
+        assert self._held is not None
+        ended = yield from Relay(command, self._held, self._sink, self._facts.format).run()
         if ended.failure is not None and self._canceled:
             ended = evolve(ended, failure=RelayFailure.CANCELED)
         self._drop_upstream()
-        self._driver.submit(ended)
+        return ended
 
     # --- counting
 
-    def _count(self, command: CountTokens) -> TokensCounted | TokenCountFailed:
+    def _count(self, command: CountTokens) -> Generator[None, None, TokensCounted | TokenCountFailed]:
         try:
             if command.tokenization is not None:
                 text = prompt_text(self._facts, self._body)
                 tokens = count_with_program(command.tokenization, text, self._facts.messages)
             else:
                 assert command.base_url is not None
-                tokens = self._count_on_engine(command.base_url)
+                tokens = yield from self._count_on_engine(command.base_url)
         except (OSError, ValueError, StreamLost, StreamTimeout) as error:
             return TokenCountFailed(command_id=command.command_id, reason=str(error) or type(error).__name__)
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 
-    def _count_on_engine(self, base_url: str) -> int:
+    def _count_on_engine(self, base_url: str) -> Generator[None, None, int]:
         address = self._pool.address_of(base_url)
         path, body = input_tokens_request(self._facts, self._body)
         request = UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body)
         try:
             connection = self._connect(address, COUNT_TIMEOUT_S)
-            held = self._exchange(connection, request, COUNT_TIMEOUT_S)
+            held = yield from self._exchange(connection, request, COUNT_TIMEOUT_S)
         finally:
             self._drop_upstream()
         if held is None or not held.ended:

@@ -1,5 +1,6 @@
 """Passing an upstream's answer on to the client, byte for byte through a tap."""
 
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Final, assert_never
 
@@ -65,36 +66,25 @@ class Relay:
         self._held = held
         self._sink = sink
         self._tap = make_tap(format, held.head.get("content-type"), held.head.get("content-encoding"))
-        self._begun = False
         self._relayed_bytes = 0
 
-    def step(self) -> RelayEnded | None:
-        """Pass on what has come, or wait for more; how it went once that is known.
+    def run(self) -> Generator[None, None, RelayEnded]:
+        """Pass everything on, up to the end or a failure; the caller deals with the connection.
 
-        The caller deals with the connection.
+        Stops before each wait for the upstream.
         """
+        failure: RelayFailure | None = None
+        reason = ""
         try:
-            if not self._begun:
-                self._begin()
-            elif not self._held.ended:
-                self._receive()
-            else:
-                self._finish()
-                return self._ended(None, "")
+            yield from self._pass_on()
         except RelayStopped as stopped:
-            return self._broken_off(stopped)
+            failure, reason = stopped.failure, stopped.reason
+            if self._tap.in_event:
+                # Whatever error event follows must not become part of half an event.
+                with suppress(ClientLost):
+                    self._sink.write(b"\n\n")
         except ClientLost as error:
-            return self._ended(RelayFailure.CLIENT_GONE, str(error))
-        return None
-
-    def _broken_off(self, stopped: RelayStopped) -> RelayEnded:
-        if self._tap.in_event:
-            # Whatever error event follows must not become part of half an event.
-            with suppress(ClientLost):
-                self._sink.write(b"\n\n")
-        return self._ended(stopped.failure, stopped.reason)
-
-    def _ended(self, failure: RelayFailure | None, reason: str) -> RelayEnded:
+            failure, reason = RelayFailure.CLIENT_GONE, str(error)
         return RelayEnded(
             command_id=self._command.command_id,
             failure=failure,
@@ -104,8 +94,7 @@ class Relay:
             relayed_bytes=self._relayed_bytes,
         )
 
-    def _begin(self) -> None:
-        self._begun = True
+    def _pass_on(self) -> Generator[None, None, None]:
         head = self._held.head
         if not self._sink.begun:
             headers = forwardable_headers(head.headers) + encode_headers(self._command.headers)
@@ -113,12 +102,12 @@ class Relay:
                 headers += UNBUFFERED
             self._sink.begin(head.status, headers, head.content_length)
         self._take(self._tap.feed(self._held.body))
-
-    def _finish(self) -> None:
+        while not self._held.ended:
+            yield
+            self._receive()
         self._take(self._tap.finish())
-        if not self._tap.complete and self._held.head.status < FIRST_ERROR_STATUS:
-            text = "the upstream's stream ended without its last event"
-            raise RelayStopped(RelayFailure.INCOMPLETE, text)
+        if not self._tap.complete and head.status < FIRST_ERROR_STATUS:
+            raise RelayStopped(RelayFailure.INCOMPLETE, "the upstream's stream ended without its last event")
         self._sink.end()
 
     def _take(self, data: bytes) -> None:
