@@ -239,7 +239,7 @@ def _read_variant(table: Table, blank: EngineSpec, base: _Run) -> EngineSpec | N
 
 def _reachable_at(run: _Run, place: Place) -> str | None:
     """The URL of the engine that listens where its arguments say."""
-    args_choose = any(PORT_PLACEHOLDER in arg for arg in run.args)
+    args_choose = any(PORT_PLACEHOLDER in text for text in (*run.args, *run.env.values()))
     where = place.field("connect")
     if run.connect is None:
         if args_choose:

@@ -61,8 +61,6 @@ def _process_warnings(spec: EngineSpec, process: ProcessSpec) -> _Suspicions:
         )
     if any(arg.partition("=")[0] in _KEY_FLAGS for arg in process.args):
         yield spec.label, "args demand an API key of the engine, which is sent none: leave --api-key out"
-    if any(PORT_PLACEHOLDER in value for _, value in process.env):
-        yield spec.label, f"{PORT_PLACEHOLDER} is not replaced in env, only in args"
     in_url = urlsplit(spec.connect).port if PORT_PLACEHOLDER not in spec.connect else None
     fixed = port(process.args)
     if fixed is not None and in_url is not None and fixed != in_url:

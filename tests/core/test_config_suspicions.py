@@ -56,10 +56,6 @@ def test_contexts_that_the_arguments_do_not_give(args, is_suspicious):
             "qwen@4096: args demand an API key of the engine, which is sent none: leave --api-key out",
         ),
         (
-            local_model(variants=[variant(env={"LLAMA_ARG_PORT": "${PORT}"})]),
-            "qwen@4096: ${PORT} is not replaced in env, only in args",
-        ),
-        (
             local_model(variants=[variant(args=["--port", "8081"], connect="http://127.0.0.1:8082")]),
             "qwen@4096: args say --port 8081, but connect says 8082",
         ),
