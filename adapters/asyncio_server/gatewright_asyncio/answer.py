@@ -1,7 +1,5 @@
 """The way back to one client: heads, bodies and errors of answers."""
 
-from typing import Final
-
 from gatewright.api.errors import render_problem, stream_comment, stream_error
 from gatewright.api.facts import ApiFormat
 from gatewright.errors import Problem
@@ -9,13 +7,7 @@ from gatewright.wire.fields import Headers, encode_headers
 from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.streams import Stream
 from gatewright_host.dumps import AnswerDump
-
-EVENT_STREAM: Final[Headers] = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
-)
-UNBUFFERED: Final[Headers] = ((b"x-accel-buffering", b"no"),)
-"""For every stream: nginx would hold the events back."""
+from gatewright_host.upstream_calls import EVENT_STREAM, UNBUFFERED
 
 HeaderPairs = tuple[tuple[str, str], ...]
 

@@ -24,10 +24,11 @@ from gatewright.wire.server import (
     ServerConnection,
 )
 from gatewright_asyncio.answer import Answer
-from gatewright_asyncio.exchange import ClientRequest, Exchange
+from gatewright_asyncio.exchange import Exchange
 from gatewright_asyncio.local import JSON, local_document
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream, StreamLost, StreamTimeout
+from gatewright_host.upstream_calls import ClientRequest
 
 logger: Final = logging.getLogger("gatewright.server")
 

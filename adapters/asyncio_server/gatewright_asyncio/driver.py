@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import Final, Protocol, assert_never
+from typing import Protocol, assert_never
 
 from gatewright.commands import (
     BeginRelay,
@@ -31,26 +31,10 @@ from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease
 from gatewright.trace import TraceLine
-from gatewright_host.fleet_driver import Trace
+from gatewright_host.driving import MACHINE, RequestCommand, Trace
 from gatewright_host.log_setup import log_level_of
 
-MACHINE: Final = "gateway"
-
 logger = logging.getLogger("gatewright.gateway")
-
-RequestCommand = (
-    CountTokens
-    | CallUpstream
-    | BeginRelay
-    | DiscardAnswer
-    | BeginStream
-    | SendComment
-    | SendProblem
-    | FailStream
-    | CutConnection
-    | RecordRequest
-)
-"""Commands that the task of their request carries out, in order; `RecordRequest` is always the last."""
 
 
 class Mailbox(Protocol):

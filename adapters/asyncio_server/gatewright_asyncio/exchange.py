@@ -2,16 +2,12 @@
 
 import asyncio
 import json
-import os
 from collections import deque
-from typing import Final, assert_never
+from typing import assert_never
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from gatewright.api.counting import input_tokens_request, prompt_text, read_token_count
-from gatewright.api.errors import read_upstream_error
-from gatewright.api.facts import RequestFacts
-from gatewright.api.rewriting import replace_model
+from gatewright.api.counting import prompt_text
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -35,61 +31,33 @@ from gatewright.events import (
     UpstreamAnswered,
     UpstreamFailed,
 )
-from gatewright.ids import RequestId
 from gatewright.wire.client import (
     BodyData,
     ResponseEnd,
     ResponseHead,
     UpstreamBroken,
-    upstream_headers,
 )
-from gatewright.wire.fields import Headers
-from gatewright.wire.server import NeedData, RequestHead
+from gatewright.wire.server import NeedData
 from gatewright_asyncio.answer import Answer
-from gatewright_asyncio.driver import Driver, RequestCommand
+from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.records import log_record
-from gatewright_asyncio.relay import FIRST_ERROR_STATUS, HeldAnswer, Relay
+from gatewright_asyncio.relay import HeldAnswer, Relay
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
-from gatewright_asyncio.upstreams import Address, Connection, UpstreamPool
+from gatewright_asyncio.upstreams import Connection, UpstreamPool
+from gatewright_host.driving import RequestCommand
 from gatewright_host.tokenizer_program import count_with_program
-
-ERROR_BODY_BYTES: Final = 65_536
-"""More of an upstream's error is relayed, but not read for its meaning."""
-COUNT_TIMEOUT_S: Final = 30.0
-
-
-@frozen
-class ClientRequest:
-    """A client's request as it came.
-
-    Attributes:
-        request_id: Its id.
-        head: Request line and headers.
-        facts: What it asks.
-        body: All of it.
-    """
-
-    request_id: RequestId
-    head: RequestHead
-    facts: RequestFacts
-    body: bytes
-
-
-@frozen
-class UpstreamRequest:
-    """What an upstream is sent.
-
-    Attributes:
-        method: In upper case.
-        path: Path and query.
-        headers: Without those of the connection.
-        body: All of it.
-    """
-
-    method: str
-    path: str
-    headers: Headers
-    body: bytes
+from gatewright_host.upstream_calls import (
+    COUNT_TIMEOUT_S,
+    ERROR_BODY_BYTES,
+    FIRST_ERROR_STATUS,
+    Address,
+    ClientRequest,
+    UpstreamRequest,
+    count_request,
+    read_count,
+    upstream_answered,
+    upstream_request,
+)
 
 
 class Exchange:
@@ -106,10 +74,9 @@ class Exchange:
         self._driver = driver
         self._pool = pool
         self._answer = answer
+        self._request = request
         self._id = request.request_id
-        self._head = request.head
         self._facts = request.facts
-        self._body = request.body
         self._commands: deque[RequestCommand] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._canceled = False
@@ -206,11 +173,7 @@ class Exchange:
         except StreamLost as error:
             return self._call_failed(command, CallFailure.BROKEN, str(error))
         self._held = held
-        status = held.head.status
-        if status < FIRST_ERROR_STATUS:
-            return UpstreamAnswered(command_id=command.command_id, status=status)
-        error_facts = read_upstream_error(status, held.head.headers, held.body)
-        return UpstreamAnswered(command_id=command.command_id, status=status, error=error_facts)
+        return upstream_answered(command, held.head, held.body)
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()
@@ -220,12 +183,7 @@ class Exchange:
 
     async def _hold_answer(self, command: CallUpstream) -> HeldAnswer:
         address = self._pool.address_of(command.base_url)
-        credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
-        headers = upstream_headers(self._head, credential=credential, format=self._facts.format)
-        body = self._body
-        if command.upstream_model is not None:
-            body = replace_model(body, command.upstream_model, self._head.get("content-type"))
-        request = UpstreamRequest(self._head.method, self._facts.path, headers, body)
+        request = upstream_request(self._request, command)
         connection = None if self._canceled else self._pool.take_idle(address)
         if connection is not None:
             held = await self._exchange(connection, request, command.first_byte_timeout_s)
@@ -306,7 +264,7 @@ class Exchange:
     async def _count(self, command: CountTokens) -> TokensCounted | TokenCountFailed:
         try:
             if command.tokenization is not None:
-                text = prompt_text(self._facts, self._body)
+                text = prompt_text(self._facts, self._request.body)
                 tokens = await asyncio.to_thread(
                     count_with_program, command.tokenization, text, self._facts.messages
                 )
@@ -319,8 +277,7 @@ class Exchange:
 
     async def _count_on_engine(self, base_url: str) -> int:
         address = self._pool.address_of(base_url)
-        path, body = input_tokens_request(self._facts, self._body)
-        request = UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body)
+        request = count_request(self._request)
         try:
             connection = await self._connect(address, COUNT_TIMEOUT_S)
             held = await self._exchange(connection, request, COUNT_TIMEOUT_S)
@@ -328,7 +285,4 @@ class Exchange:
             self._drop_upstream()
         if held is None or not held.ended:
             raise ValueError("the engine did not count")
-        tokens = read_token_count(path, held.body) if held.head.status < FIRST_ERROR_STATUS else None
-        if tokens is None:
-            raise ValueError(f"the engine answered {held.head.status} to {path}")
-        return tokens
+        return read_count(request, held.head.status, held.body)

@@ -2,41 +2,14 @@
 
 import ssl
 from typing import Final
-from urllib.parse import urlsplit
 
-from attrs import define, frozen
+from attrs import define
 
 from gatewright.wire.client import ClientExchange
 from gatewright_asyncio.streams import Stream, connect
+from gatewright_host.upstream_calls import Address, parse_address
 
 IDLE_PER_UPSTREAM: Final = 64
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
-
-@frozen
-class Address:
-    """An upstream's base URL, taken apart.
-
-    Attributes:
-        host: Name or address to connect to.
-        port: Port to connect to.
-        tls: Whether to encrypt.
-        authority: `Host` header.
-        prefix: Path before the API path, without a slash at its end.
-    """
-
-    host: str
-    port: int
-    tls: bool
-    authority: str
-    prefix: str
-
-
-def parse_address(base_url: str) -> Address:
-    """Take a base URL apart; the configuration has checked it."""
-    parts = urlsplit(base_url)
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    return Address(parts.hostname or "", port, parts.scheme == "https", parts.netloc, parts.path.rstrip("/"))
 
 
 @define(eq=False)

@@ -12,7 +12,8 @@ from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseRequest, ReleaseLease
 from gatewright.trace import TraceLine
-from gatewright_host.blocking.driver import Driver, RequestCommand
+from gatewright_host.blocking.driver import Driver
+from gatewright_host.driving import RequestCommand
 from tests.host.blocking.fakes import PATIENCE_S, two_variants
 
 

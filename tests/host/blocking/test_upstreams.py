@@ -15,7 +15,8 @@ from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead
 from gatewright.wire.server import NeedData
 from gatewright_host.blocking import upstreams
 from gatewright_host.blocking.streams import Stream, StreamLost, StreamTimeout, connect
-from gatewright_host.blocking.upstreams import Address, Connection, UpstreamPool, parse_address
+from gatewright_host.blocking.upstreams import Connection, UpstreamPool
+from gatewright_host.upstream_calls import Address, parse_address
 from tests.host.blocking.fakes import PATIENCE_S, Upstream, says, upstream
 from tests.support.host import until_blocking
 

@@ -33,28 +33,10 @@ from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease
 from gatewright.trace import TraceLine
+from gatewright_host.driving import MACHINE, RequestCommand, Trace
 from gatewright_host.log_setup import log_level_of
 
-MACHINE: Final = "gateway"
-
 logger: Final = logging.getLogger("gatewright.gateway")
-
-RequestCommand = (
-    CountTokens
-    | CallUpstream
-    | BeginRelay
-    | DiscardAnswer
-    | BeginStream
-    | SendComment
-    | SendProblem
-    | FailStream
-    | CutConnection
-    | RecordRequest
-)
-"""Commands that the thread of their request carries out, in order; `RecordRequest` is always the last."""
-
-Trace = Callable[[TraceLine], None]
-"""Takes what a machine was told and answered, in the order in which that happened; it must return at once."""
 
 
 class Mailbox(Protocol):

@@ -1,18 +1,14 @@
 """One request's thread: carries out, in order, what the Gateway commands for it. One method per command."""
 
-import os
 import threading
 from collections.abc import Generator
 from queue import SimpleQueue
 from time import monotonic
 from typing import Final, assert_never
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from gatewright.api.counting import input_tokens_request, prompt_text, read_token_count
-from gatewright.api.errors import read_upstream_error
-from gatewright.api.facts import RequestFacts
-from gatewright.api.rewriting import replace_model
+from gatewright.api.counting import prompt_text
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -36,20 +32,31 @@ from gatewright.events import (
     UpstreamAnswered,
     UpstreamFailed,
 )
-from gatewright.ids import RequestId
-from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken, upstream_headers
-from gatewright.wire.fields import Headers, encode_headers
-from gatewright.wire.server import NeedData, RequestHead
-from gatewright_host.blocking.driver import Driver, RequestCommand
-from gatewright_host.blocking.relay import FIRST_ERROR_STATUS, HeldAnswer, Relay
-from gatewright_host.blocking.sink import EVENT_STREAM, UNBUFFERED, ClientLost, Sink
+from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken
+from gatewright.wire.fields import encode_headers
+from gatewright.wire.server import NeedData
+from gatewright_host.blocking.driver import Driver
+from gatewright_host.blocking.relay import HeldAnswer, Relay
+from gatewright_host.blocking.sink import ClientLost, Sink
 from gatewright_host.blocking.streams import Stream, StreamLost, StreamTimeout
-from gatewright_host.blocking.upstreams import Address, Connection, UpstreamPool
+from gatewright_host.blocking.upstreams import Connection, UpstreamPool
+from gatewright_host.driving import RequestCommand
 from gatewright_host.tokenizer_program import count_with_program
+from gatewright_host.upstream_calls import (
+    COUNT_TIMEOUT_S,
+    ERROR_BODY_BYTES,
+    EVENT_STREAM,
+    FIRST_ERROR_STATUS,
+    UNBUFFERED,
+    Address,
+    ClientRequest,
+    UpstreamRequest,
+    count_request,
+    read_count,
+    upstream_answered,
+    upstream_request,
+)
 
-ERROR_BODY_BYTES: Final = 65_536
-"""More of an upstream's error is relayed, but not read for its meaning."""
-COUNT_TIMEOUT_S: Final = 30.0
 LOOK_UP_S: Final = 1.0
 """How often a thread that waits for an upstream looks up, to tell its client what it should hear meanwhile."""
 
@@ -57,40 +64,6 @@ Work = Generator[
     None, None, UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
 ]
 """A command on its way to its completion; stops where its thread may look up."""
-
-
-@frozen
-class ClientRequest:
-    """A client's request as it came.
-
-    Attributes:
-        request_id: Its id.
-        head: Request line and headers.
-        facts: What it asks.
-        body: All of it.
-    """
-
-    request_id: RequestId
-    head: RequestHead
-    facts: RequestFacts
-    body: bytes
-
-
-@frozen
-class UpstreamRequest:
-    """What an upstream is sent.
-
-    Attributes:
-        method: In upper case.
-        path: Path and query.
-        headers: Without those of the connection.
-        body: All of it.
-    """
-
-    method: str
-    path: str
-    headers: Headers
-    body: bytes
 
 
 class Exchange:
@@ -111,10 +84,9 @@ class Exchange:
         self._driver = driver
         self._pool = pool
         self._sink = sink
+        self._request = request
         self._id = request.request_id
-        self._head = request.head
         self._facts = request.facts
-        self._body = request.body
         self._commands: SimpleQueue[RequestCommand] = SimpleQueue()
         self._lock = threading.Lock()  # over the next two, for `cancel`
         self._canceled = False
@@ -224,11 +196,7 @@ class Exchange:
         except StreamLost as error:
             return self._call_failed(command, CallFailure.BROKEN, str(error))
         self._held = held
-        status = held.head.status
-        if status < FIRST_ERROR_STATUS:
-            return UpstreamAnswered(command_id=command.command_id, status=status)
-        error_facts = read_upstream_error(status, held.head.headers, held.body)
-        return UpstreamAnswered(command_id=command.command_id, status=status, error=error_facts)
+        return upstream_answered(command, held.head, held.body)
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()
@@ -238,12 +206,7 @@ class Exchange:
 
     def _hold_answer(self, command: CallUpstream) -> Generator[None, None, HeldAnswer]:
         address = self._pool.address_of(command.base_url)
-        credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
-        headers = upstream_headers(self._head, credential=credential, format=self._facts.format)
-        body = self._body
-        if command.upstream_model is not None:
-            body = replace_model(body, command.upstream_model, self._head.get("content-type"))
-        request = UpstreamRequest(self._head.method, self._facts.path, headers, body)
+        request = upstream_request(self._request, command)
         connection = None if self._canceled else self._pool.take_idle(address)
         if connection is not None:
             held = yield from self._exchange(connection, request, command.first_byte_timeout_s)
@@ -340,7 +303,7 @@ class Exchange:
     def _count(self, command: CountTokens) -> Generator[None, None, TokensCounted | TokenCountFailed]:
         try:
             if command.tokenization is not None:
-                text = prompt_text(self._facts, self._body)
+                text = prompt_text(self._facts, self._request.body)
                 tokens = count_with_program(command.tokenization, text, self._facts.messages)
             else:
                 assert command.base_url is not None
@@ -351,8 +314,7 @@ class Exchange:
 
     def _count_on_engine(self, base_url: str) -> Generator[None, None, int]:
         address = self._pool.address_of(base_url)
-        path, body = input_tokens_request(self._facts, self._body)
-        request = UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body)
+        request = count_request(self._request)
         try:
             connection = self._connect(address, COUNT_TIMEOUT_S)
             held = yield from self._exchange(connection, request, COUNT_TIMEOUT_S)
@@ -360,7 +322,4 @@ class Exchange:
             self._drop_upstream()
         if held is None or not held.ended:
             raise ValueError("the engine did not count")
-        tokens = read_token_count(path, held.body) if held.head.status < FIRST_ERROR_STATUS else None
-        if tokens is None:
-            raise ValueError(f"the engine answered {held.head.status} to {path}")
-        return tokens
+        return read_count(request, held.head.status, held.body)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Final, assert_never
+from typing import assert_never
 
 from attrs import define
 
@@ -13,11 +13,10 @@ from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, Upstream
 from gatewright.wire.fields import encode_headers
 from gatewright.wire.server import NeedData
 from gatewright.wire.taps import StreamTap, make_tap
-from gatewright_host.blocking.sink import UNBUFFERED, ClientLost, Sink
+from gatewright_host.blocking.sink import ClientLost, Sink
 from gatewright_host.blocking.streams import StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Connection
-
-FIRST_ERROR_STATUS: Final = 400
+from gatewright_host.upstream_calls import FIRST_ERROR_STATUS, UNBUFFERED, RelayStopped
 
 
 @define(eq=False)
@@ -35,20 +34,6 @@ class HeldAnswer:
     head: ResponseHead
     body: bytes
     ended: bool
-
-
-class RelayStopped(Exception):
-    """The answer does not reach its end.
-
-    Args:
-        failure: Why.
-        reason: One line for people.
-    """
-
-    def __init__(self, failure: RelayFailure, reason: str) -> None:
-        super().__init__(reason)
-        self.failure = failure
-        self.reason = reason
 
 
 class Relay:

@@ -11,11 +11,13 @@ from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseNews
 from gatewright.wire.server import RequestHead
-from gatewright_host.blocking.driver import Driver, Trace
-from gatewright_host.blocking.exchange import ClientRequest, Exchange
+from gatewright_host.blocking.driver import Driver
+from gatewright_host.blocking.exchange import Exchange
 from gatewright_host.blocking.host_link import Connect, HostLink
 from gatewright_host.blocking.sink import Sink
 from gatewright_host.blocking.upstreams import UpstreamPool
+from gatewright_host.driving import Trace
+from gatewright_host.upstream_calls import ClientRequest
 
 
 class Service:

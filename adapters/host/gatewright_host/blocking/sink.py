@@ -1,17 +1,10 @@
 """The way back to one client, whoever that is: a WSGI server, a terminal."""
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from gatewright.api.facts import ApiFormat
 from gatewright.errors import Problem
 from gatewright.wire.fields import Headers
-
-EVENT_STREAM: Final[Headers] = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
-)
-UNBUFFERED: Final[Headers] = ((b"x-accel-buffering", b"no"),)
-"""For every stream: nginx would hold the events back."""
 
 
 class ClientLost(Exception):

@@ -4,13 +4,13 @@ import os
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from attrs import define, frozen
+from attrs import define
 
 from gatewright.wire.client import ClientExchange
 from gatewright_host.blocking.streams import Stream, connect
+from gatewright_host.upstream_calls import Address, parse_address
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -20,33 +20,6 @@ IDLE_S: Final = 60.0
 """Kept connections are closed after this time. Nobody watches them meanwhile, and an engine that has ended does not
 come back at its address: its connections would stay for ever."""
 _ADDRESSES_KNOWN: Final = 1024
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
-
-@frozen
-class Address:
-    """An upstream's base URL, taken apart.
-
-    Attributes:
-        host: Name or address to connect to.
-        port: Port to connect to.
-        tls: Whether to encrypt.
-        authority: `Host` header.
-        prefix: Path before the API path, without a slash at its end.
-    """
-
-    host: str
-    port: int
-    tls: bool
-    authority: str
-    prefix: str
-
-
-def parse_address(base_url: str) -> Address:
-    """Take a base URL apart; the configuration has checked it."""
-    parts = urlsplit(base_url)
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    return Address(parts.hostname or "", port, parts.scheme == "https", parts.netloc, parts.path.rstrip("/"))
 
 
 @define(eq=False)
