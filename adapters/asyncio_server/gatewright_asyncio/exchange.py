@@ -40,7 +40,7 @@ from gatewright.wire.client import (
 from gatewright.wire.server import NeedData
 from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.driver import Driver
-from gatewright_asyncio.records import log_record
+from gatewright_host.request_log import log_record
 from gatewright_asyncio.relay import HeldAnswer, Relay
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
 from gatewright_asyncio.upstreams import Connection, UpstreamPool

@@ -53,6 +53,12 @@ logger: Final = logging.getLogger("gatewright.server")
 @click.option(
     "-l", "--listen", multiple=True, metavar="HOST:PORT", help="Listen here instead; may be repeated."
 )
+@click.option(
+    "--state-dir",
+    envvar="GATEWRIGHT_STATE_DIR",
+    type=click.Path(path_type=Path),
+    help="Directory of the engine host, instead of server.state_dir; also $GATEWRIGHT_STATE_DIR.",
+)
 @click.option("--check", is_flag=True, help="Check the configuration and exit.")
 @click.option(
     "--log-level", type=click.Choice([level.value for level in LogLevel]), help="Least severity logged."
@@ -66,12 +72,13 @@ def command(  # noqa: PLR0917  # click passes options by name
     gguf: Path | None,
     demo: bool,
     listen: tuple[str, ...],
+    state_dir: Path | None,
     check: bool,
     log_level: str | None,
     log_format: str | None,
 ) -> None:
     """An LLM gateway for your own hardware: serves the OpenAI API and runs the engines that answer it."""
-    overrides = _Overrides(listen, log_level, log_format)
+    overrides = _Overrides(listen, state_dir, log_level, log_format)
     try:
         chosen = choose_config(explicit=config_path, gguf=gguf, demo=demo, env=os.environ, cwd=Path.cwd())
         config = overrides.apply(chosen.config) if chosen is not None else None
@@ -98,8 +105,15 @@ def _refuse(problems: tuple[str, ...]) -> NoReturn:
 class _Overrides:
     """What the command line says over the configuration."""
 
-    def __init__(self, listen: tuple[str, ...], log_level: str | None, log_format: str | None) -> None:
+    def __init__(
+        self,
+        listen: tuple[str, ...],
+        state_dir: Path | None,
+        log_level: str | None,
+        log_format: str | None,
+    ) -> None:
         self._listen = listen
+        self._state_dir = state_dir
         self._log_level = log_level
         self._log_format = log_format
 
@@ -112,6 +126,8 @@ class _Overrides:
         server = config.server
         if self._listen:
             server = evolve(server, listen=_parse_listen(self._listen, server))
+        if self._state_dir is not None:
+            server = evolve(server, state_dir=str(self._state_dir.expanduser().absolute()))
         if self._log_level is not None:
             server = evolve(server, log_level=LogLevel(self._log_level))
         if self._log_format is not None:
