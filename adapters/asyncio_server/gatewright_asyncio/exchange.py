@@ -40,11 +40,11 @@ from gatewright.wire.client import (
 from gatewright.wire.server import NeedData
 from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.driver import Driver
-from gatewright_host.request_log import log_record
 from gatewright_asyncio.relay import HeldAnswer, Relay
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
 from gatewright_asyncio.upstreams import Connection, UpstreamPool
 from gatewright_host.driving import RequestCommand
+from gatewright_host.request_log import log_record
 from gatewright_host.tokenizer_program import count_with_program
 from gatewright_host.upstream_calls import (
     COUNT_TIMEOUT_S,
