@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -110,6 +111,7 @@ def test_two_servers_share_one_set_of_engines(tiny_model: Path) -> None:
             wait_until(lambda: second.chat("tiny")[0] == 200, "the second server takes over")
         finally:
             assert second.stop() == 0
+            shutil.rmtree(second.directory)
 
 
 @pytest.mark.parametrize(
