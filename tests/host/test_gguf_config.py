@@ -71,7 +71,7 @@ def test_a_model_of_one_s_own(tmp_path):
     args = spec.process.args[spec.process.args.index("-m") :]
     assert " ".join(args) == (
         f"-m {path} -c 16384 -np 4 -kvu --host 127.0.0.1 --port ${{PORT}} "
-        "--jinja --metrics --no-webui --alias qwen3-8b-instruct"
+        "--jinja --metrics --no-webui --alias qwen3-8b-instruct --cors-origins http://127.0.0.1"
     )
     assert config_warnings(config) == ()
 

@@ -110,6 +110,8 @@ def _engine(model: _Model, context: int, timeouts: EngineTimeouts) -> EngineSpec
     args = [*start, "-m", str(model.path), "-c", str(context), "-np", str(SLOTS), "-kvu"]
     args += ["--host", "127.0.0.1", "--port", PORT_PLACEHOLDER]
     args += ["--jinja", "--metrics", "--no-webui", "--alias", model.name]
+    # Otherwise any web page could use the engine behind the gateway's back.
+    args += ["--cors-origins", "http://127.0.0.1"]
     if model.is_embedding:
         # An encoder needs the whole text in one batch.
         args += ["--embeddings", "-b", str(context), "-ub", str(context)]
