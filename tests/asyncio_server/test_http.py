@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -350,3 +351,22 @@ def test_an_upstream_behind_tls_is_verified_and_used(tmp_path: Path) -> None:
             status, _, reply_ = stranger.chat("m")
             assert (status, reply_["error"]["code"]) == (502, "upstream_unreachable")
             assert "certificate" in reply_["error"]["message"]
+
+
+def test_a_shutdown_lets_a_slow_client_take_the_rest_of_its_answer() -> None:
+    size = 3_000_000
+
+    def large(connection: socket.socket, head: bytes, body: bytes) -> None:
+        connection.sendall(reply(b'{"text":"' + b"x" * size + b'"}'))
+
+    with Upstream(large) as upstream, Gateway(upstream.lua("m")) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.sendall(post())
+            received = len(sock.recv(1000))
+            os.kill(gateway.pid, signal.SIGTERM)
+            while piece := sock.recv(65536):
+                received += len(piece)
+                time.sleep(0.005)
+        assert received > size
+        assert gateway.stop() == 0

@@ -78,7 +78,16 @@ class ClientConnection:
         except Exception:
             logger.exception("a connection failed: a defect of this program")
         finally:
-            self._stream.close()
+            await self._flush_and_close()
+
+    async def _flush_and_close(self) -> None:
+        """Close once the client has taken what was written; one that takes nothing is dropped."""
+        self._stream.close()
+        try:
+            async with asyncio.timeout(self._service.config.server.stall_timeout_s):
+                await self._stream.wait_closed()
+        except TimeoutError:
+            self._stream.abort()
 
     async def _serve_one(self) -> bool:
         """Serve one request; whether another may follow."""

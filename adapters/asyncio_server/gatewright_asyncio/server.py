@@ -33,7 +33,7 @@ from gatewright_host.state_dir import StateDir
 logger: Final = logging.getLogger("gatewright.server")
 
 CUT_S: Final = 5.0
-"""How long cut requests may take to come to their end."""
+"""How long cut requests may take to come to their end, and clients to take the last bytes of answers."""
 
 LoadConfig = Callable[[], Config]
 
@@ -63,6 +63,7 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
+        self._unconnected = asyncio.Event()
         self._driver = Driver(Gateway(config), trace)
         self._service = Service(config, self._driver, int(time.time()))
         self._open_dumps(config)
@@ -97,6 +98,7 @@ class Server:
                         self._on_listening(self._listeners.urls)
                     await self._stopping.wait()
                     await self._drain()
+                    await self._flush()
                 finally:
                     self._listeners.close()
                     for connection in list(self._connections):
@@ -170,6 +172,7 @@ class Server:
             stream.write(wire.response(*render_problem(refusal.problem)))
             stream.close()
             return
+        self._unconnected.clear()
         connection = ClientConnection(self._service, stream, over_unix_socket=over_unix_socket)
         self._connections.add(connection)
         self._tasks.start_soon(self._serve, connection)
@@ -179,6 +182,8 @@ class Server:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            if not self._connections:
+                self._unconnected.set()
 
     # --- the end
 
@@ -199,6 +204,12 @@ class Server:
             self._driver.submit(ShutdownRequested(force=True))
             with anyio.move_on_after(CUT_S):
                 await self._driver.drained.wait()
+
+    async def _flush(self) -> None:
+        """Let clients take the ends of their answers, for a while."""
+        if self._connections:
+            with anyio.move_on_after(CUT_S):
+                await _first_of(self._unconnected.wait, self._cutting.wait)
 
     async def _stop_engines(self) -> None:
         async with anyio.create_task_group() as group:

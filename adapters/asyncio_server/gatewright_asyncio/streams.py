@@ -200,7 +200,7 @@ class Stream(asyncio.Protocol):
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
-        await self._closed
+        await asyncio.shield(self._closed)
 
 
 def _wake(future: "asyncio.Future[None] | None") -> None:
