@@ -171,3 +171,12 @@ def test_an_idle_engine_stops(tiny_model: Path) -> None:
         assert gateway.engines()
         wait_until(lambda: not gateway.engines(), "the idle engine stops")
         assert gateway.chat("tiny")[0] == 200
+
+
+def test_a_tokenizer_that_fails_leaves_it_to_the_length(tiny_model: Path) -> None:
+    tokenization = 'tokenization = { binary = "/bin/false" }, margin = 16'
+    with Gateway(model_lua("tiny", tiny_model, (512, 2048), extra=tokenization)) as gateway:
+        status, headers, _ = gateway.chat("tiny", "word " * 700)
+        assert (status, headers["x-gw-variant"]) == (200, "2048")
+        assert "was not counted" in gateway.log
+        assert "exit code 1" in gateway.log

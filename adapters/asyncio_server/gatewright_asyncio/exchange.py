@@ -1,9 +1,9 @@
 """One request's task: carries out, in order, what the Gateway commands for it. One method per command."""
 
 import asyncio
-import json
+import logging
 from collections import deque
-from typing import assert_never
+from typing import Final, assert_never
 
 from attrs import evolve
 
@@ -58,6 +58,8 @@ from gatewright_host.upstream_calls import (
     upstream_answered,
     upstream_request,
 )
+
+logger: Final = logging.getLogger("gatewright.gateway")
 
 
 class Exchange:
@@ -172,6 +174,10 @@ class Exchange:
             return self._call_failed(command, CallFailure.UNREACHABLE, f"cannot connect: {error}")
         except StreamLost as error:
             return self._call_failed(command, CallFailure.BROKEN, str(error))
+        except Exception as error:
+            # Without its completion the request would never end, and its engine never be free again.
+            logger.exception("a bug: the call of %s failed", self._id)
+            return self._call_failed(command, CallFailure.BROKEN, str(error))
         self._held = held
         return upstream_answered(command, held.head, held.body)
 
@@ -251,7 +257,11 @@ class Exchange:
 
     async def _relay(self, command: BeginRelay) -> RelayEnded:
         assert self._held is not None
-        ended = await Relay(command, self._held, self._answer, self._facts.format).run()
+        try:
+            ended = await Relay(command, self._held, self._answer, self._facts.format).run()
+        except Exception as error:
+            logger.exception("a bug: the relay of %s failed", self._id)
+            ended = RelayEnded(command_id=command.command_id, failure=RelayFailure.BROKEN, reason=str(error))
         if ended.failure is not None:
             self._held.connection.stream.abort()
             if self._canceled:
@@ -271,7 +281,7 @@ class Exchange:
             else:
                 assert command.base_url is not None
                 tokens = await self._count_on_engine(command.base_url)
-        except (OSError, ValueError, StreamLost, StreamTimeout, json.JSONDecodeError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is: there are other ways to go on than a count
             return TokenCountFailed(command_id=command.command_id, reason=str(error) or type(error).__name__)
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 

@@ -1,5 +1,6 @@
 """One request's thread: carries out, in order, what the Gateway commands for it. One method per command."""
 
+import logging
 import threading
 from collections.abc import Generator
 from queue import SimpleQueue
@@ -64,6 +65,9 @@ Work = Generator[
     None, None, UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
 ]
 """A command on its way to its completion; stops where its thread may look up."""
+
+
+logger: Final = logging.getLogger("gatewright.gateway")
 
 
 class Exchange:
@@ -195,6 +199,10 @@ class Exchange:
             return self._call_failed(command, CallFailure.UNREACHABLE, f"cannot connect: {error}")
         except StreamLost as error:
             return self._call_failed(command, CallFailure.BROKEN, str(error))
+        except Exception as error:
+            # Without its completion the request would never end, and its engine never be free again.
+            logger.exception("a bug: the call of %s failed", self._id)
+            return self._call_failed(command, CallFailure.BROKEN, str(error))
         self._held = held
         return upstream_answered(command, held.head, held.body)
 
@@ -292,7 +300,11 @@ class Exchange:
 
     def _relay(self, command: BeginRelay) -> Generator[None, None, RelayEnded]:
         assert self._held is not None
-        ended = yield from Relay(command, self._held, self._sink, self._facts.format).run()
+        try:
+            ended = yield from Relay(command, self._held, self._sink, self._facts.format).run()
+        except Exception as error:
+            logger.exception("a bug: the relay of %s failed", self._id)
+            ended = RelayEnded(command_id=command.command_id, failure=RelayFailure.BROKEN, reason=str(error))
         if ended.failure is not None and self._canceled:
             ended = evolve(ended, failure=RelayFailure.CANCELED)
         self._drop_upstream()
@@ -308,7 +320,7 @@ class Exchange:
             else:
                 assert command.base_url is not None
                 tokens = yield from self._count_on_engine(command.base_url)
-        except (OSError, ValueError, StreamLost, StreamTimeout) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is: there are other ways to go on than a count
             return TokenCountFailed(command_id=command.command_id, reason=str(error) or type(error).__name__)
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 
