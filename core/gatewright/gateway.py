@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from attrs import evolve
 
 from gatewright import orders, replies
-from gatewright.api.facts import UpstreamError
+from gatewright.api.facts import FIRST_ERROR_STATUS, UpstreamError
 from gatewright.commands import (
     BeginStream,
     CancelUpstream,
@@ -69,7 +69,6 @@ from gatewright.waiting import PATIENCE_S, WaitingClients
 ENGINE_RETRIES: Final = 1
 """Repetitions of a request whose engine broke before the first byte."""
 SHUTDOWN_RETRY_S: Final = 5.0
-FIRST_ERROR_STATUS: Final = 400
 
 Completion = UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
 

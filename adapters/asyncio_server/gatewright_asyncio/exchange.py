@@ -8,6 +8,7 @@ from typing import Final, assert_never
 from attrs import evolve
 
 from gatewright.api.counting import prompt_text
+from gatewright.api.facts import FIRST_ERROR_STATUS
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -49,7 +50,6 @@ from gatewright_host.tokenizer_program import count_with_program
 from gatewright_host.upstream_calls import (
     COUNT_TIMEOUT_S,
     ERROR_BODY_BYTES,
-    FIRST_ERROR_STATUS,
     Address,
     ClientRequest,
     UpstreamRequest,

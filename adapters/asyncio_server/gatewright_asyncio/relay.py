@@ -4,7 +4,7 @@ from typing import assert_never
 
 from attrs import define
 
-from gatewright.api.facts import ApiFormat
+from gatewright.api.facts import FIRST_ERROR_STATUS, ApiFormat
 from gatewright.commands import BeginRelay
 from gatewright.events import RelayEnded, RelayFailure
 from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken, forwardable_headers
@@ -14,7 +14,7 @@ from gatewright.wire.taps import StreamTap, make_tap
 from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
 from gatewright_asyncio.upstreams import Connection
-from gatewright_host.upstream_calls import FIRST_ERROR_STATUS, UNBUFFERED, RelayStopped
+from gatewright_host.upstream_calls import UNBUFFERED, RelayStopped
 
 
 @define(eq=False)

@@ -6,13 +6,12 @@ from typing import Any, Final
 import msgspec
 
 from gatewright.api.errors import read_upstream_error
-from gatewright.api.facts import ApiFormat
+from gatewright.api.facts import FIRST_ERROR_STATUS, ApiFormat
 from gatewright.errors import Problem
 from gatewright.wire.fields import Headers, find_header
 from gatewright.wire.sse import SseSplitter, event_data
 from gatewright_host.blocking.sink import ClientLost
 
-_FIRST_ERROR_STATUS: Final = 400
 _MAX_WHOLE_BYTES: Final = 268_435_456
 """Of an answer that does not come in pieces."""
 
@@ -103,7 +102,7 @@ class AnswerReader:
         if self._events is not None:
             return
         body = bytes(self._kept)
-        if self._status >= _FIRST_ERROR_STATUS:
+        if self._status >= FIRST_ERROR_STATUS:
             error = read_upstream_error(self._status, self._headers, body)
             self.failure = f"the engine answered {self._status}: {error.message}"
         elif self._whole:

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from gatewright.api.counting import input_tokens_request, read_token_count
 from gatewright.api.errors import read_upstream_error
-from gatewright.api.facts import RequestFacts
+from gatewright.api.facts import FIRST_ERROR_STATUS, RequestFacts
 from gatewright.api.rewriting import replace_model
 from gatewright.commands import CallUpstream
 from gatewright.events import RelayFailure, UpstreamAnswered
@@ -17,7 +17,6 @@ from gatewright.wire.client import ResponseHead, upstream_headers
 from gatewright.wire.fields import Headers
 from gatewright.wire.server import RequestHead
 
-FIRST_ERROR_STATUS: Final = 400
 ERROR_BODY_BYTES: Final = 65_536
 """More of an upstream's error is relayed, but not read for its meaning."""
 COUNT_TIMEOUT_S: Final = 30.0

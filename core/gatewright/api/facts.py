@@ -1,8 +1,12 @@
 """What the machines need to know of a request and of an upstream's answer; the texts themselves stay outside."""
 
 from enum import StrEnum
+from typing import Final
 
 from attrs import frozen
+
+FIRST_ERROR_STATUS: Final = 400
+"""HTTP statuses from here on are errors (RFC 9110, 15)."""
 
 
 class ApiFormat(StrEnum):

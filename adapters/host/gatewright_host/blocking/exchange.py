@@ -10,6 +10,7 @@ from typing import Final, assert_never
 from attrs import evolve
 
 from gatewright.api.counting import prompt_text
+from gatewright.api.facts import FIRST_ERROR_STATUS
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -47,7 +48,6 @@ from gatewright_host.upstream_calls import (
     COUNT_TIMEOUT_S,
     ERROR_BODY_BYTES,
     EVENT_STREAM,
-    FIRST_ERROR_STATUS,
     UNBUFFERED,
     Address,
     ClientRequest,
