@@ -6,6 +6,7 @@ counts, calls and relays are carried out by the adapter. Whatever comes back and
 present state is stale: counted and ignored.
 """
 
+from collections.abc import Callable
 from typing import Final, assert_never
 
 from attrs import evolve
@@ -70,6 +71,8 @@ ENGINE_RETRIES: Final = 1
 """Repetitions of a request whose engine broke before the first byte."""
 SHUTDOWN_RETRY_S: Final = 5.0
 
+Jitter = Callable[[], float]
+
 Completion = UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
 
 
@@ -78,13 +81,15 @@ class Gateway:
 
     Args:
         config: Models and limits.
+        jitter: Gives a number from 0 to 1, excluded, each time: spreads repetitions of failed calls over time.
 
     Attributes:
         stale: Completions and news that matched nothing in state and were ignored.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, jitter: Jitter = lambda: 0.0) -> None:
         self.stale = 0
+        self._jitter = jitter
         self._config = config
         self._estimator = TokenEstimator()
         self._requests: dict[RequestId, Request] = {}

@@ -210,7 +210,7 @@ class ClientConnection:
         self, answer: Answer, request_id: RequestId, head: RequestHead, route: Route, body: bytes
     ) -> None:
         try:
-            facts = read_request(route, head.get("content-type"), body)
+            facts = read_request(route, head.headers, body)
         except InvalidRequest as error:
             answer.problem(error.problem, route.format, (("x-request-id", request_id),))
             return

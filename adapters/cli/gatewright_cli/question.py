@@ -115,4 +115,4 @@ def make_request(model: ModelConfig, question: Question) -> QuestionRequest:
     )
     route = match_route("POST", PATH)
     assert isinstance(route, Route)  # the path is ours
-    return QuestionRequest(head, read_request(route, _JSON, body), body)
+    return QuestionRequest(head, read_request(route, head.headers, body), body)

@@ -37,11 +37,11 @@ class RequestFacts:
         stream: Whether events are wanted.
         sized: Whether prompt and answer must fit the context; False for tokenize and the like.
         prompt_bytes: UTF-8 bytes of all text that becomes prompt (messages, tools, schema).
-        prompt_tokens_given: Tokens that the client sent as numbers, on top of `prompt_bytes`.
         prompt_tokens_given: Tokens that the client sent as token ids.
         messages: Number of messages.
         media: Number of images and sounds, whose tokens no text length tells.
         answer_tokens: Limit that the client named for the answer; None for the model's reserve.
+        client_timeout_s: Longest silence that the client puts up with, where it told.
     """
 
     path: str
@@ -54,6 +54,7 @@ class RequestFacts:
     messages: int = 0
     media: int = 0
     answer_tokens: int | None = None
+    client_timeout_s: float | None = None
 
 
 @frozen(kw_only=True)

@@ -4,8 +4,11 @@ Only what would be decided wrongly is refused here; what an engine alone can jud
 of sampling parameters) is left to the engine.
 """
 
+import math
 from typing import Any, Final
 from urllib.parse import parse_qs
+
+from attrs import evolve
 
 from gatewright.api.bodies import Body, read_body
 from gatewright.api.facts import RequestFacts
@@ -13,6 +16,7 @@ from gatewright.api.multipart import find_field
 from gatewright.api.prompt import PromptMeter, walk_prompt
 from gatewright.api.routes import BodyShape, Route, RouteKind
 from gatewright.errors import InvalidRequest
+from gatewright.wire.fields import Headers, find_header
 
 _UNLIMITED: Final = -1  # llama-server's way to say that the answer ends by itself
 _ANSWERLESS: Final = frozenset((BodyShape.EMBEDDING, BodyShape.RERANK))
@@ -20,18 +24,36 @@ _SHOWN_CHARACTERS: Final = 100
 _MAX_NAME_CHARACTERS: Final = 512
 
 
-def read_request(route: Route, content_type: str | None, body: bytes) -> RequestFacts:
+def read_request(route: Route, headers: Headers, body: bytes) -> RequestFacts:
     """What the Gateway needs to know of a request to an engine.
 
     Args:
         route: From `match_route`, not a local one.
-        content_type: Header of the request. Everything but a form in parts is read as JSON, as llama-server does and
-            `curl -d` expects; pages of other sites are turned away by `check_access`.
+        headers: Of the request, names in lower case. Whatever its content type, everything but a form in parts is read
+            as JSON, as llama-server does and `curl -d` expects; pages of other sites are turned away by `check_access`.
         body: All of it.
 
     Raises:
         InvalidRequest: Nobody could serve it; the message names the field and what is allowed.
     """
+    facts = _read(route, find_header(headers, b"content-type"), body)
+    client_timeout_s = _client_timeout(headers)
+    return facts if client_timeout_s is None else evolve(facts, client_timeout_s=client_timeout_s)
+
+
+def _client_timeout(headers: Headers) -> float | None:
+    """How long the client waits for the next byte: the official clients of OpenAI and Anthropic tell it."""
+    value = find_header(headers, b"x-stainless-read-timeout") or find_header(headers, b"x-stainless-timeout")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None  # "None" and "NOT_GIVEN" are among what these clients send
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def _read(route: Route, content_type: str | None, body: bytes) -> RequestFacts:
     if route.kind is RouteKind.ENGINE:
         return RequestFacts(path=route.target, format=route.format, model=_model_in_query(route), sized=False)
     media_type = (content_type or "application/json").partition(";")[0].strip().lower()

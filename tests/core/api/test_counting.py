@@ -9,7 +9,7 @@ from gatewright.api.routes import Route, match_route
 def asked(path: str, body: bytes) -> tuple[str, bytes]:
     route = match_route("POST", path)
     assert isinstance(route, Route)
-    return input_tokens_request(read_request(route, None, body), body)
+    return input_tokens_request(read_request(route, (), body), body)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_the_prompt_as_text():
     body = b'{"messages":[{"role":"system","content":"be"},{"role":"user","content":[{"type":"text","text":"hello"}]}]}'
     route = match_route("POST", "/v1/chat/completions")
     assert isinstance(route, Route)
-    assert prompt_text(read_request(route, None, body), body) == "system\nbe\nuser\nhello"
+    assert prompt_text(read_request(route, (), body), body) == "system\nbe\nuser\nhello"

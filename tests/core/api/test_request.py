@@ -19,7 +19,8 @@ def facts(
 ) -> RequestFacts:
     route = match_route("POST", path)
     assert isinstance(route, Route)
-    return read_request(route, content_type, msgspec.json.encode(body) if raw is None else raw)
+    headers = ((b"content-type", content_type.encode()),) if content_type is not None else ()
+    return read_request(route, headers, msgspec.json.encode(body) if raw is None else raw)
 
 
 def chat(**body: Any) -> RequestFacts:
@@ -98,7 +99,7 @@ def test_questions_about_an_engine_name_it_in_the_query(method: str, path: str):
         route = match_route(method, target)
         assert isinstance(route, Route)
         assert route.kind is RouteKind.ENGINE
-        assert read_request(route, None, b"\xff not looked at") == RequestFacts(
+        assert read_request(route, (), b"\xff not looked at") == RequestFacts(
             path=target, format=ApiFormat.OTHER, model=model, sized=False
         )
 
@@ -215,3 +216,23 @@ def test_any_object_is_read_or_refused(path: str, body: dict[str, Any]):
 def test_any_bytes_are_read_or_refused(path: str, body: bytes, content_type: str | None):
     for kind in (content_type, JSON_TYPE, "multipart/form-data; boundary=x"):
         assert isinstance(outcome(path, kind, body), RequestFacts | InvalidRequest)
+
+
+@pytest.mark.parametrize(
+    ("headers", "client_timeout_s"),
+    [
+        ((), None),
+        (((b"x-stainless-read-timeout", b"600"),), 600.0),
+        (((b"x-stainless-read-timeout", b"2.5"), (b"x-stainless-timeout", b"9")), 2.5),
+        (((b"x-stainless-timeout", b"9"),), 9.0),
+        (((b"x-stainless-read-timeout", b"NOT_GIVEN"),), None),
+        (((b"x-stainless-read-timeout", b"-1"),), None),
+        (((b"x-stainless-read-timeout", b"inf"),), None),
+        (((b"x-stainless-read-timeout", b"nan"),), None),
+    ],
+)
+def test_the_client_says_how_long_it_waits(headers: Any, client_timeout_s: float | None):
+    route = match_route("POST", "/v1/chat/completions")
+    assert isinstance(route, Route)
+    body = msgspec.json.encode({"messages": HELLO})
+    assert read_request(route, headers, body).client_timeout_s == client_timeout_s

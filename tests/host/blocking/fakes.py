@@ -370,7 +370,7 @@ def exchange(
     )
     route = match_route("POST", path)
     assert isinstance(route, Route)
-    return service.exchange(sink, head, read_request(route, "application/json", body), body)
+    return service.exchange(sink, head, read_request(route, head.headers, body), body)
 
 
 class InThread:
