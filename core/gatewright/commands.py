@@ -7,12 +7,12 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from gatewright.api.facts import Usage
+from gatewright.api.facts import Continuation, Usage
 from gatewright.config import Tokenization
 from gatewright.engines.spec import EngineSpec
-from gatewright.errors import Problem
+from gatewright.errors import FailedAttempt, Problem
 from gatewright.ids import CommandId, EngineId, HolderId, RequestId
-from gatewright.leases import LeaseEngine, LeaseNews, ReleaseLease
+from gatewright.leases import LeaseEngine, LeaseNews, ReleaseLease, ReportCall
 
 
 class Severity(StrEnum):
@@ -63,7 +63,10 @@ class CallUpstream:
         upstream_model: Model name to put into the body; None leaves the body untouched.
         api_key_env: Environment variable with the credential to send.
         connect_timeout_s: Until the connection stands.
-        first_byte_timeout_s: From then until the answer's first byte; None waits as long as the engine lives.
+        head_timeout_s: From then until the answer's head; None waits as long as the engine lives.
+        first_token_timeout_s: From then until a stream's first token.
+        stall_timeout_s: Longest silence of an answer in one piece, from its head on.
+        continuation: How to ask for the rest of the answer of which the client has a part; None if it has none.
     """
 
     command_id: CommandId
@@ -72,7 +75,10 @@ class CallUpstream:
     upstream_model: str | None = None
     api_key_env: str | None = None
     connect_timeout_s: float = 10.0
-    first_byte_timeout_s: float | None = None
+    head_timeout_s: float | None = None
+    first_token_timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    continuation: Continuation | None = None
 
 
 @frozen(kw_only=True)
@@ -183,6 +189,7 @@ class RecordRequest:
         usage: Tokens.
         finish_reason: As the upstream said.
         problem: What went wrong.
+        failed_attempts: What was tried in vain, in this order.
     """
 
     request_id: RequestId
@@ -198,6 +205,7 @@ class RecordRequest:
     usage: Usage | None = None
     finish_reason: str | None = None
     problem: Problem | None = None
+    failed_attempts: tuple[FailedAttempt, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -207,6 +215,7 @@ class Drained:
 
 GatewayCommand = (
     LeaseEngine
+    | ReportCall
     | ReleaseLease
     | CountTokens
     | CallUpstream

@@ -8,6 +8,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from gatewright.api.facts import Continuation
 from gatewright.engines.spec import EngineSpec, EngineTimeouts
 from gatewright.errors import ModelNotFound
 
@@ -85,6 +86,25 @@ class Tokenization:
 
 
 @frozen(kw_only=True)
+class CallTimeouts:
+    """How long one model's upstream may take, in seconds; None for as long as it lives.
+
+    Attributes:
+        connect_s: Until a connection stands.
+        head_s: From sending the request until the head of an answer in one piece.
+        first_token_s: From sending the request until the first token of a stream, head included.
+        between_chunks_s: Longest silence once the answer has begun; None leaves it to `ServerConfig.stall_timeout_s`.
+        total_s: From the request's arrival until its end, over all attempts.
+    """
+
+    connect_s: float = 10.0
+    head_s: float | None = None
+    first_token_s: float | None = None
+    between_chunks_s: float | None = None
+    total_s: float | None = None
+
+
+@frozen(kw_only=True)
 class ModelConfig:
     """One model.
 
@@ -98,6 +118,11 @@ class ModelConfig:
         max_oversize: A larger variant that is already loaded serves a request if its context is at most
             this many times the smallest that fits; 1 always swaps down.
         tokenization: Standalone tokenizer; None for none.
+        fallbacks: Models that are asked in turn if this one fails.
+        retries: Repetitions of a failed call before the next model is asked; at most 2.
+        max_attempts: Calls of one request over all models; None leaves it to `retries` and `fallbacks`.
+        timeouts: Of its upstream.
+        prefill: How it is asked to continue an answer that broke off; None if it cannot.
     """
 
     name: str
@@ -108,6 +133,16 @@ class ModelConfig:
     margin: Margin = field(factory=Margin)
     max_oversize: float = 16.0
     tokenization: Tokenization | None = None
+    fallbacks: tuple[str, ...] = ()
+    retries: int = 1
+    max_attempts: int | None = None
+    timeouts: CallTimeouts = field(factory=CallTimeouts)
+    prefill: Continuation | None = Continuation.LLAMACPP
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a provider answers for it."""
+        return self.engine is EngineKind.OPENAI
 
     @property
     def largest_context_tokens(self) -> int:
@@ -200,6 +235,15 @@ class Config:
         if model is None:
             raise ModelNotFound(name)
         return model
+
+    def chain_of(self, model: ModelConfig) -> tuple[ModelConfig, ...]:
+        """The model and its fallbacks, in the order in which they are asked, each once."""
+        chain = {model.name: model}
+        for name in model.fallbacks:
+            fallback = self._by_name.get(name)
+            if fallback is not None:
+                chain.setdefault(fallback.name, fallback)
+        return tuple(chain.values())
 
     @property
     def default_model(self) -> ModelConfig | None:

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from attrs import evolve, field, frozen
 
 from gatewright.config_args import PORT_PLACEHOLDER, flag_value, slots, unknown_placeholders
+from gatewright.config_calls import CALL_FIELDS
 from gatewright.config_reader import (
     COUNT,
     SECONDS,
@@ -41,7 +42,16 @@ VARIANT_FIELDS: Final = ("context", *RUN_FIELDS)
 REMOTE_FIELDS: Final = ("connect", "context", "upstream_model", "api_key_env", "parallel", *TIMEOUT_FIELDS)
 """Fields of a model behind a remote provider that concern its engine."""
 
-_MODEL_ONLY: Final = ("name", "aliases", "engine", "tokenization", "answer_tokens", "margin", "max_oversize")
+_MODEL_ONLY: Final = (
+    "name",
+    "aliases",
+    "engine",
+    "tokenization",
+    "answer_tokens",
+    "margin",
+    "max_oversize",
+    *CALL_FIELDS,
+)
 _LOCAL_CONNECT: Final = f"http://127.0.0.1:{PORT_PLACEHOLDER}"
 _PLACEHOLDER_PORT: Final = 65_535
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

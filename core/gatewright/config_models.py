@@ -5,6 +5,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from gatewright.config import EngineKind, Margin, ModelConfig, Tokenization
+from gatewright.config_calls import CALL_FIELDS, check_fallbacks, read_calls
 from gatewright.config_engines import (
     ARGUMENTS,
     REMOTE_FIELDS,
@@ -35,6 +36,7 @@ MODEL_FIELDS: Final = (
     "answer_tokens",
     "margin",
     "max_oversize",
+    *CALL_FIELDS,
 )
 """Fields of a model of any engine type that do not concern its engine."""
 
@@ -117,11 +119,13 @@ def read_models(value: object, place: Place, timeouts: EngineTimeouts) -> tuple[
     if value is None:
         place.refuse(None, "a global list, such as models = { { name = ..., variants = { ... } } }")
         return ()
-    tables = ListOf(models).read(value, place)
+    tables = ListOf(models).read(value, place) or ()
     if as_list(value) == []:
         place.report("empty; expected at least one model")
     taken: dict[str, str] = {}
-    return tuple(_read_model(table, timeouts, taken) for table in tables or ())
+    read = tuple(_read_model(table, timeouts, taken) for table in tables)
+    check_fallbacks(read, tables)
+    return read
 
 
 def _read_model(table: Table, timeouts: EngineTimeouts, taken: dict[str, str]) -> ModelConfig:
@@ -138,7 +142,7 @@ def _read_model(table: Table, timeouts: EngineTimeouts, taken: dict[str, str]) -
         place = PRIMARY_PLACE if engine is EngineKind.LLAMACPP else f"secondary:{default.name}"
         variants = local_variants(table, default.name, place, timeouts)
     _expect_fields(table, engine)
-    return evolve(
+    model = evolve(
         default,
         aliases=aliases,
         engine=engine,
@@ -148,6 +152,7 @@ def _read_model(table: Table, timeouts: EngineTimeouts, taken: dict[str, str]) -
         max_oversize=table.get("max_oversize", _OVERSIZE, default.max_oversize),
         tokenization=table.find("tokenization", _TokenizationKind()),
     )
+    return read_calls(model, table)
 
 
 def _expect_fields(table: Table, engine: EngineKind) -> None:

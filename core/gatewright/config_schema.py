@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gatewright.config import Config, LogFormat, LogLevel, ModelConfig, ServerConfig
+from gatewright.config_calls import CALL_TIMEOUT_FIELDS
 from gatewright.config_engines import REMOTE_FIELDS, TIMEOUT_FIELDS, VARIANT_FIELDS, read_timeouts
 from gatewright.config_listen import LISTEN_FIELDS, read_listeners
 from gatewright.config_models import MARGIN_FIELDS, MODEL_FIELDS, TOKENIZATION_FIELDS, read_models
@@ -66,6 +67,7 @@ FIELD_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "variant": VARIANT_FIELDS,
     "tokenization": TOKENIZATION_FIELDS,
     "margin": MARGIN_FIELDS,
+    "timeouts": CALL_TIMEOUT_FIELDS,
 }
 """Every field of every table, for whoever documents or completes them."""
 

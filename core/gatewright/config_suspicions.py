@@ -6,21 +6,24 @@ from urllib.parse import urlsplit
 
 from gatewright.config import Config, ModelConfig, TcpListener
 from gatewright.config_args import PORT_PLACEHOLDER, flag_value, port, slot_context_tokens, slots
+from gatewright.config_calls import default_timeouts
 from gatewright.config_listen import is_loopback
 from gatewright.engines.spec import EngineSpec, ProcessSpec
 
 _CONTEXT_PADDING: Final = 256
 """llama.cpp rounds the context up to a multiple of this."""
 
-
 _KEY_FLAGS: Final = frozenset(("--api-key", "--api-key-file"))
+
+_LONG_PROMPT_S: Final = 30.0
+"""An engine may well read a prompt for this long, and is silent meanwhile."""
 
 
 def config_warnings(config: Config) -> tuple[str, ...]:
     """Suspicions about a valid configuration, one line each, in the models' order."""
     found = [*_server_warnings(config), *_port_warnings(config)]
     for model in config.models:
-        found += _model_warnings(model)
+        found += [*_model_warnings(model), *_call_warnings(model)]
         for spec in model.variants:
             found += _remote_warnings(spec) if spec.process is None else _process_warnings(spec, spec.process)
     return tuple(f"{label}: {text}" for label, text in found)
@@ -43,6 +46,26 @@ def _model_warnings(model: ModelConfig) -> _Suspicions:
     if reserve >= largest:
         text = f"answer_tokens and margin reserve {reserve} tokens, and the largest context has {largest}"
         yield model.name, f"{text}: requests without max_tokens all go to the largest variant"
+
+
+def _call_warnings(model: ModelConfig) -> _Suspicions:
+    if model.fallbacks and model.max_attempts == 1:
+        text = "max_attempts 1: fallbacks are asked where nobody could be called, but not after a call that failed"
+        yield model.name, text
+    limits, usual = model.timeouts, default_timeouts(model)
+    for name, limit_s, usual_s in (
+        ("head", limits.head_s, usual.head_s),
+        ("first_token", limits.first_token_s, usual.first_token_s),
+        ("between_chunks", limits.between_chunks_s, usual.between_chunks_s),
+    ):
+        if limit_s is None or limit_s == usual_s:
+            continue
+        if limits.total_s is not None and limit_s > limits.total_s:
+            text = f"timeouts.{name} is {limit_s:g} s, but timeouts.total ends every request after {limits.total_s:g} s"
+            yield model.name, text
+        elif not model.is_remote and limit_s < _LONG_PROMPT_S:
+            text = f"timeouts.{name} is {limit_s:g} s: it may cut an engine that reads a long prompt"
+            yield model.name, text
 
 
 def _process_warnings(spec: EngineSpec, process: ProcessSpec) -> _Suspicions:

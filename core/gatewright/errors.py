@@ -10,6 +10,23 @@ from attrs import evolve, field, frozen
 
 
 @frozen(kw_only=True)
+class FailedAttempt:
+    """One try that came to nothing.
+
+    Attributes:
+        model: Model that was to answer.
+        kind: Name of the exception class that stands for the failure.
+        message: What happened, one line.
+        upstream_status: HTTP status of the upstream, where it answered.
+    """
+
+    model: str
+    kind: str
+    message: str
+    upstream_status: int | None = None
+
+
+@frozen(kw_only=True)
 class Problem:
     """One failure as a value, ready to be rendered by any transport.
 
@@ -23,6 +40,7 @@ class Problem:
         retry_after_s: Seconds after which another try may help.
         should_retry: Whether a client's own retry can help; None leaves it to the client's rules.
         details: Further members of the error object, such as `n_prompt_tokens`.
+        attempts: What was tried in vain, where that was more than one thing.
     """
 
     kind: str
@@ -34,6 +52,7 @@ class Problem:
     retry_after_s: float | None = None
     should_retry: bool | None = None
     details: dict[str, int | str] = field(factory=dict, hash=False)
+    attempts: tuple[FailedAttempt, ...] = ()
 
     def with_retry_after(self, retry_after_s: float) -> "Problem":
         """The same failure, with the time after which a retry may help."""
@@ -239,6 +258,22 @@ class UpstreamUnreachable(GatewrightError):
     status = 502
     type = "server_error"
     code = "upstream_unreachable"
+
+
+class CircuitOpen(GatewrightError):
+    """The upstream has failed again and again: nobody calls it for a while."""
+
+    status = 503
+    type = "server_error"
+    code = "circuit_open"
+
+
+class RequestTimeout(GatewrightError):
+    """The request took longer than its model's `timeouts.total`, or than its client waits."""
+
+    status = 504
+    type = "server_error"
+    code = "request_timeout"
 
 
 class UpstreamTimeout(GatewrightError):

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from gatewright.api.facts import RequestFacts, UpstreamError, Usage
+from gatewright.api.facts import RequestFacts, Resumable, UpstreamError, Usage
 from gatewright.config import Config
 from gatewright.engines.spec import EngineSpec
 from gatewright.ids import CommandId, EngineId, HolderId, RequestId
@@ -24,9 +24,11 @@ class ShutdownRequested:
 
     Attributes:
         force: Do not wait for what runs.
+        grace_s: To the Fleet: seconds for which leases that were granted are left alone.
     """
 
     force: bool = False
+    grace_s: float = 0.0
 
 
 # --- to the Gateway
@@ -65,12 +67,14 @@ class TokenCountFailed:
 
 @frozen(kw_only=True)
 class UpstreamAnswered:
-    """Completion of `CallUpstream`: status and first byte (or the whole body of an error) are here, held back.
+    """Completion of `CallUpstream`: the answer has begun, and is held back.
+
+    That is: the first token of a stream is here, or all of a document, or the whole body of an error.
 
     Attributes:
         command_id: Of the call.
         status: HTTP status.
-        error: What the body of a status of 400 or above says.
+        error: What the body says, where the status is 400 or above, or where it is an error all the same.
     """
 
     command_id: CommandId
@@ -84,9 +88,13 @@ class CallFailure(StrEnum):
     UNREACHABLE = "unreachable"
     """No connection."""
     BROKEN = "broken"
-    """The connection broke, or what came was no HTTP, before the answer's first byte."""
+    """The connection broke, or what came was no HTTP, before the answer had begun."""
+    MALFORMED = "malformed"
+    """What came in good form is no answer."""
     TIMEOUT = "timeout"
-    """Nothing came in time."""
+    """It was silent for too long."""
+    DIFFERENT = "different"
+    """It does not begin with what the client has of an earlier answer."""
     CANCELED = "canceled"
     """`CancelUpstream` ended it."""
 
@@ -115,6 +123,10 @@ class RelayFailure(StrEnum):
     """It ended in good form but without the mark that its format ends with."""
     STALLED = "stalled"
     """Silence for longer than the stall timeout."""
+    MALFORMED = "malformed"
+    """Events that nobody can read."""
+    REFUSED = "refused"
+    """The upstream broke it off with an error of its own, which was not passed on."""
     CLIENT_GONE = "client_gone"
     """The client could not be written to."""
     CANCELED = "canceled"
@@ -132,6 +144,8 @@ class RelayEnded:
         usage: Tokens as the upstream counted them, where it did.
         finish_reason: As the upstream said.
         relayed_bytes: Bytes of body that were passed on.
+        error: What the upstream said, where it refused.
+        resumable: What can be done about a failure.
     """
 
     command_id: CommandId
@@ -140,6 +154,8 @@ class RelayEnded:
     usage: Usage | None = None
     finish_reason: str | None = None
     relayed_bytes: int = 0
+    error: UpstreamError | None = None
+    resumable: Resumable = Resumable.NO
 
 
 @frozen(kw_only=True)
@@ -301,3 +317,31 @@ FleetEvent = (
     | ShutdownRequested
     | Woke
 )
+
+# --- how a machine was made: begins its trace, and is told to nobody
+
+
+@frozen(kw_only=True)
+class GatewayStarted:
+    """A Gateway was made.
+
+    Attributes:
+        config: Its first configuration.
+        seed: Of the numbers that its driver gave it as `jitter`.
+    """
+
+    config: Config
+    seed: int
+
+
+@frozen(kw_only=True)
+class FleetStarted:
+    """A Fleet was made.
+
+    Attributes:
+        linger_s: Seconds without engines and holders after which its host exits; None never.
+        now: Seconds, monotonic: when the host started.
+    """
+
+    linger_s: float | None = None
+    now: float

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 from attrs import frozen
 
 from gatewright.commands import ExitHost, FleetCommand, Log, Severity, TellHolder
+from gatewright.engines.circuits import Circuits
 from gatewright.engines.engine import Counter, Engine, LeaseKey
 from gatewright.engines.scheduling import Place
 from gatewright.engines.spec import EngineSpec
@@ -40,10 +41,20 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.ids import EngineId, HolderId
-from gatewright.leases import LeaseEngine, LeasePurpose, LeaseRefused, ReleaseLease
+from gatewright.leases import (
+    LeaseEngine,
+    LeaseLost,
+    LeasePurpose,
+    LeaseRefused,
+    LeaseRequest,
+    ReleaseLease,
+    ReportCall,
+)
 from gatewright.timers import Deadline, earliest
 
 SHUTDOWN_RETRY_S: Final = 5.0
+CIRCUIT_OPEN: Final = "circuit open"
+"""State of a remote engine that is ready, but not called for a while."""
 
 
 @frozen(kw_only=True)
@@ -53,14 +64,14 @@ class EngineStatus:
     Attributes:
         model: Name of the model.
         context_tokens: Context of one slot.
-        state: Name of its state.
+        state: Name of its state, or `CIRCUIT_OPEN`.
         engine_id: Its process, if there is one.
         base_url: Where it listens, if it does.
         slots: Requests at a time; None if unlimited or not known yet.
         leases: Slots taken.
         waiting: Requests in the queue that it would suit.
         idle_s: Seconds without a lease; None while it is leased or not ready.
-        problem: Why it crashed or is refused.
+        problem: Why it crashed, is refused or is not called.
     """
 
     model: str
@@ -94,6 +105,7 @@ class Fleet:
         self._places: dict[str, Place] = {}
         self._live: dict[Place, None] = {}
         self._asked: dict[LeaseKey, Place] = {}
+        self._circuits = Circuits()
         self._holders: set[HolderId] = set()
         self._closing: Problem | None = None
         self._exited = False
@@ -115,6 +127,12 @@ class Fleet:
                 self._live[place] = None
             else:
                 self._live.pop(place, None)
+        for command in tuple(out):
+            match command:
+                case TellHolder(holder=holder, news=LeaseRefused() | LeaseLost() as news):
+                    self._circuits.ended((holder, news.lease_id), now, out)
+                case _:
+                    pass
         self._exit_when_done(now, out)
         return out
 
@@ -123,10 +141,7 @@ class Fleet:
         concerned: Iterable[Place] = ()
         match event:
             case LeaseAsked(holder=holder, request=request):
-                if isinstance(request, LeaseEngine):
-                    concerned = self._ask(holder, request, now, out)
-                else:
-                    concerned = self._release(holder, request, now)
+                concerned = self._hear(holder, request, now, out)
             case EngineSpawned() | EngineSpawnFailed() | EngineProbed():
                 concerned = self._complete(event, now, out)
             case EngineExited():
@@ -138,18 +153,34 @@ class Fleet:
             case HolderAttached(holder=holder):
                 self._holders.add(holder)
             case HolderGone(holder=holder):
-                concerned = self._forget_holder(holder, now)
+                concerned = self._forget_holder(holder, now, out)
             case StopAsked():
                 concerned = self._stop(event, now, out)
             case SpecsReplaced(old=old, new=new):
                 concerned = self._replace_specs(old, new)
-            case ShutdownRequested(force=force):
-                concerned = self._close(now, out, force=force)
+            case ShutdownRequested():
+                concerned = self._close(event, now, out)
             case _ as unreachable:
                 assert_never(unreachable)
         return concerned
 
     # --- leases
+
+    def _hear(
+        self, holder: HolderId, request: LeaseRequest, now: float, out: list[FleetCommand]
+    ) -> Iterable[Place]:
+        match request:
+            case LeaseEngine():
+                return self._ask(holder, request, now, out)
+            case ReleaseLease():
+                return self._release(holder, request, now, out)
+            case ReportCall(lease_id=lease_id, result=result):
+                if (holder, lease_id) not in self._asked:
+                    self.stale += 1
+                shut_out = self._circuits.reported((holder, lease_id), result, now, out)
+                return self._shut_out(shut_out, out)
+            case _ as unreachable:
+                assert_never(unreachable)
 
     def _ask(
         self, holder: HolderId, lease: LeaseEngine, now: float, out: list[FleetCommand]
@@ -168,25 +199,48 @@ class Fleet:
             place = self._places[name] = Place(self._counter, self._asked)
         if lease.purpose is LeasePurpose.COUNT:
             place.ask_to_count(key, lease, now, out)
-        else:
-            place.ask(key, lease, now, out)
+            return (place,)
+        admitted = self._circuits.admit(key, lease, now)
+        if isinstance(admitted, Problem):
+            place.engine(lease.variants[0])  # so that an operator sees it, and can close its circuit
+            refusal = LeaseRefused(lease_id=lease.lease_id, problem=admitted)
+            out.append(TellHolder(holder=holder, news=refusal))
+            return ()
+        place.ask(key, lease, now, out, is_probe=admitted)
         return (place,)
 
-    def _release(self, holder: HolderId, release: ReleaseLease, now: float) -> Iterable[Place]:
+    def _release(
+        self, holder: HolderId, release: ReleaseLease, now: float, out: list[FleetCommand]
+    ) -> Iterable[Place]:
         key = (holder, release.lease_id)
         place = self._asked.get(key)
         if place is None:
             self.stale += 1
             return ()
         place.release(key, now, suspect=release.suspect)
-        return (place,)
+        shut_out = self._circuits.ended(
+            key, now, out, result=release.result, retry_after_s=release.retry_after_s
+        )
+        return {place: None, **self._shut_out(shut_out, out)}
 
-    def _forget_holder(self, holder: HolderId, now: float) -> Iterable[Place]:
+    def _shut_out(
+        self, leases: Iterable[tuple[LeaseKey, Problem]], out: list[FleetCommand]
+    ) -> dict[Place, None]:
+        """Their circuit has opened: refuse those that wait."""
+        concerned: dict[Place, None] = {}
+        for key, problem in leases:
+            place = self._asked[key]
+            place.refuse(key, problem, out)
+            concerned[place] = None
+        return concerned
+
+    def _forget_holder(self, holder: HolderId, now: float, out: list[FleetCommand]) -> Iterable[Place]:
         self._holders.discard(holder)
         keys = [key for key in self._asked if key[0] == holder]
         concerned = dict.fromkeys(self._asked[key] for key in keys)
         for key in keys:
             self._asked[key].release(key, now)
+            self._circuits.ended(key, now, out)
         return concerned
 
     # --- engines
@@ -240,6 +294,7 @@ class Fleet:
             for engine in place.engines.values():
                 if event.model is None or engine.spec.model == event.model:
                     place.stop(engine, now, out, force=event.force)
+                    self._circuits.forgive(engine.spec, out)
                     concerned.append(place)
         return dict.fromkeys(concerned)
 
@@ -258,10 +313,10 @@ class Fleet:
                 engine.forgive()  # what kept it from starting may be mended
         return list(self._places.values())
 
-    def _close(self, now: float, out: list[FleetCommand], *, force: bool) -> Iterable[Place]:
+    def _close(self, event: ShutdownRequested, now: float, out: list[FleetCommand]) -> Iterable[Place]:
         self._closing = ShuttingDown("the engine host shuts down", retry_after_s=SHUTDOWN_RETRY_S).problem
         for place in self._places.values():
-            place.close(self._closing, now, out, force=force)
+            place.close(self._closing, now, out, force=event.force, grace_s=event.grace_s)
         return list(self._places.values())
 
     def _exit_when_done(self, now: float, out: list[FleetCommand]) -> None:
@@ -302,13 +357,13 @@ class Fleet:
             now: Seconds, on the clock of `handle`.
         """
         return tuple(
-            _status(engine, place, now)
+            _status(engine, place, self._circuits.trouble(engine.spec, now), now)
             for place in self._places.values()
             for engine in place.engines.values()
         )
 
 
-def _status(engine: Engine, place: Place, now: float) -> EngineStatus:
+def _status(engine: Engine, place: Place, trouble: str | None, now: float) -> EngineStatus:
     state = engine.state
     ready = state.ready if isinstance(state, Draining) else state
     slots, idle_s, base_url, problem = engine.spec.parallel, None, "", ""
@@ -320,12 +375,12 @@ def _status(engine: Engine, place: Place, now: float) -> EngineStatus:
     return EngineStatus(
         model=engine.spec.model,
         context_tokens=engine.spec.context_tokens,
-        state=state_name(state),
+        state=state_name(state) if trouble is None else CIRCUIT_OPEN,
         engine_id=engine_id_of(state),
         base_url=base_url,
         slots=slots,
         leases=len(engine.leases),
         waiting=sum(engine in waiter.engines for waiter in place.waiters.values()),
         idle_s=idle_s,
-        problem=problem,
+        problem=trouble or problem,
     )

@@ -30,6 +30,7 @@ class LeaseEngine:
         max_waiting: Refuse if so many leases wait already for engines of the same place.
         max_wait_s: Wait after which no lease is granted ahead of this one.
         queue_timeout_s: Longest wait.
+        last_resort: Nobody else is left to ask: grant it even where the upstream's circuit is open.
     """
 
     lease_id: LeaseId
@@ -39,6 +40,31 @@ class LeaseEngine:
     max_waiting: int = 256
     max_wait_s: float = 30.0
     queue_timeout_s: float = 900.0
+    last_resort: bool = False
+
+
+class CallResult(StrEnum):
+    """What a call says about the upstream that was called."""
+
+    WELL = "well"
+    """It answers. Whether the client likes the answer is another matter."""
+    FAILED = "failed"
+    """It did not answer, or said that it cannot."""
+    CREDENTIAL = "credential"
+    """It does not take the credential, or what the credential stands for is used up."""
+
+
+@frozen(kw_only=True)
+class ReportCall:
+    """Say how a call goes while its lease is held on; sent once for a lease that is a probe.
+
+    Attributes:
+        lease_id: Which.
+        result: How it goes.
+    """
+
+    lease_id: LeaseId
+    result: CallResult
 
 
 @frozen(kw_only=True)
@@ -48,13 +74,17 @@ class ReleaseLease:
     Attributes:
         lease_id: Which.
         suspect: The engine broke the connection: probe it before anyone else gets it.
+        result: What was learnt about a remote upstream, if anything was.
+        retry_after_s: For how long it asked to be left alone, if it did.
     """
 
     lease_id: LeaseId
     suspect: bool = False
+    result: CallResult | None = None
+    retry_after_s: float | None = None
 
 
-LeaseRequest = LeaseEngine | ReleaseLease
+LeaseRequest = LeaseEngine | ReportCall | ReleaseLease
 """What a Gateway says to the Fleet."""
 
 
@@ -66,11 +96,13 @@ class LeaseGranted:
         lease_id: Which.
         context_tokens: Context of the granted variant, which names it among those asked for.
         base_url: Where to reach it, without the API path.
+        is_probe: The upstream's circuit is open, and this call decides whether it closes: `ReportCall` is awaited.
     """
 
     lease_id: LeaseId
     context_tokens: int
     base_url: str
+    is_probe: bool = False
 
 
 @frozen(kw_only=True)

@@ -1,7 +1,5 @@
 """What the Gateway asks of the Fleet and of its adapter for one request: the fields of those commands."""
 
-from typing import Final
-
 from gatewright import replies
 from gatewright.commands import BeginRelay, CallUpstream, CountTokens
 from gatewright.config import ModelConfig, ServerConfig
@@ -11,9 +9,6 @@ from gatewright.leases import LeaseEngine, LeaseGranted, LeasePurpose
 from gatewright.requests import Held, Request
 from gatewright.selection.variants import Fits
 
-REMOTE_FIRST_BYTE_S: Final = 300.0
-"""A remote upstream has no health probes that would tell a long prompt from a dead connection."""
-
 
 def lease_to_count(lease_id: LeaseId, model: ModelConfig) -> LeaseEngine:
     """Ask for whatever engine of the model is ready."""
@@ -22,7 +17,7 @@ def lease_to_count(lease_id: LeaseId, model: ModelConfig) -> LeaseEngine:
 
 def lease_to_answer(lease_id: LeaseId, request: Request, fits: Fits, server: ServerConfig) -> LeaseEngine:
     """Ask for an engine that the request fits; a full queue does not turn out who was let in before."""
-    was_let_in = request.attempts or request.retries
+    was_let_in = request.attempts.calls or request.attempts.retries
     return LeaseEngine(
         lease_id=lease_id,
         variants=fits.variants,
@@ -30,6 +25,7 @@ def lease_to_answer(lease_id: LeaseId, request: Request, fits: Fits, server: Ser
         max_waiting=server.max_connections if was_let_in else server.max_waiting,
         max_wait_s=server.max_wait_s,
         queue_timeout_s=server.queue_timeout_s,
+        last_resort=request.model.is_remote and request.attempts.is_last,
     )
 
 
@@ -43,16 +39,37 @@ def count(command_id: CommandId, request: Request, base_url: str | None) -> Coun
     )
 
 
-def call(command_id: CommandId, request: Request, granted: LeaseGranted, spec: EngineSpec) -> CallUpstream:
+def call(
+    command_id: CommandId, request: Request, granted: LeaseGranted, spec: EngineSpec, now: float
+) -> CallUpstream:
     """Send the request to the engine that was granted."""
+    timeouts, is_fallback = request.model.timeouts, request.attempts.index > 0
+    stream = request.facts.stream
+    head_s, first_token_s = timeouts.head_s, timeouts.first_token_s
+    if stream and first_token_s is not None:
+        head_s = first_token_s if head_s is None else min(head_s, first_token_s)
     return CallUpstream(
         command_id=command_id,
         request_id=request.request_id,
         base_url=granted.base_url,
-        upstream_model=spec.upstream_model,
+        # What a fallback is called is not what the client has asked for.
+        upstream_model=spec.upstream_model or (request.model.name if is_fallback else None),
         api_key_env=spec.api_key_env,
-        first_byte_timeout_s=REMOTE_FIRST_BYTE_S if spec.is_remote else None,
+        connect_timeout_s=timeouts.connect_s,
+        head_timeout_s=_in_time(request, head_s, now),
+        first_token_timeout_s=_in_time(request, first_token_s, now) if stream else None,
+        stall_timeout_s=None if stream else timeouts.between_chunks_s,
+        continuation=request.continuation,
     )
+
+
+def _in_time(request: Request, timeout_s: float | None, now: float) -> float | None:
+    """Half of what is left of the client's patience at most, where another model could use the other half."""
+    give_up_at = request.give_up_at
+    if give_up_at is None or request.attempts.is_last or not request.model.is_remote:
+        return timeout_s
+    half_s = max(0.0, give_up_at - now) / 2
+    return half_s if timeout_s is None else min(timeout_s, half_s)
 
 
 def relay(
@@ -63,5 +80,5 @@ def relay(
         command_id=command_id,
         request_id=request.request_id,
         headers=replies.headers(request, held, now),
-        stall_timeout_s=server.stall_timeout_s,
+        stall_timeout_s=request.model.timeouts.between_chunks_s or server.stall_timeout_s,
     )

@@ -2,18 +2,13 @@
 
 from typing import Final
 
+from attrs import evolve
+
 from gatewright.api.facts import RequestFacts
 from gatewright.commands import CutConnection, FailStream, Outcome, RecordRequest, SendProblem
 from gatewright.config import Config
-from gatewright.errors import (
-    InvalidRequest,
-    Problem,
-    UpstreamBroke,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
-from gatewright.events import CallFailure, RelayEnded, UpstreamAnswered, UpstreamFailed
+from gatewright.errors import InvalidRequest, Problem, RequestTimeout
+from gatewright.events import RelayEnded
 from gatewright.ids import RequestId
 from gatewright.requests import AwaitingLease, Held, Request
 from gatewright.selection.variants import Fits
@@ -31,7 +26,7 @@ def headers(request: Request, held: Held | None, now: float) -> Headers:
         ("x-request-id", request.request_id),
         ("x-gw-model", request.model.name),
         *variant,
-        ("x-gw-attempts", str(request.attempts)),
+        ("x-gw-attempts", str(request.attempts.calls)),
         ("x-gw-wait-ms", str(round(request.wait_s(now) * 1000))),
     )
 
@@ -65,39 +60,32 @@ def model_missing(config: Config) -> Problem:
 
 
 def failure(
-    request: Request, problem: Problem, held: Held | None, now: float, *, has_begun: bool
+    request: Request, problem: Problem, held: Held | None, now: float
 ) -> SendProblem | FailStream | CutConnection:
-    """The way that is left to tell the client; `has_begun` if part of an answer has gone out."""
+    """The way that is left to tell the client."""
     if request.stream_begun:
         return FailStream(request_id=request.request_id, problem=problem)
-    if has_begun:
+    if request.begun_status:
         return CutConnection(request_id=request.request_id)
     return SendProblem(request_id=request.request_id, problem=problem, headers=headers(request, held, now))
 
 
-def call_problem(request: Request, held: Held, failed: UpstreamFailed) -> Problem:
-    """Why there is no answer."""
-    text = f"upstream of {request.model.name}: {failed.reason}"
-    if held.lost is not None:
-        return held.lost
-    return (UpstreamTimeout if failed.failure is CallFailure.TIMEOUT else UpstreamUnreachable)(text).problem
+def exhausted(request: Request) -> Problem:
+    """Why nothing that was tried gave an answer: the first failure of all, or the one that broke an answer off."""
+    failures = request.attempts.failures
+    problem = failures[request.broke_at or 0].problem
+    return problem if len(failures) == 1 else with_attempts(request, problem)
 
 
-def refused_problem(answered: UpstreamAnswered) -> Problem:
-    """An upstream's error for a client that cannot have it as it came."""
-    error = answered.error
-    if error is None:
-        return UpstreamRefused(
-            f"the upstream answered {answered.status}", answered.status, None, None
-        ).problem
-    return UpstreamRefused(error.message, answered.status, error.type, error.code).problem
+def with_attempts(request: Request, problem: Problem) -> Problem:
+    """The problem with a list of what was tried before."""
+    return evolve(problem, attempts=tuple([failure.told for failure in request.attempts.failures]))
 
 
-def relay_problem(request: Request, held: Held, ended: RelayEnded) -> Problem:
-    """Why the answer is not complete."""
-    if held.lost is not None:
-        return held.lost
-    return UpstreamBroke(f"the answer of {request.model.name} broke off: {ended.reason}").problem
+def too_slow(request: Request, now: float) -> Problem:
+    """For a request whose time is over."""
+    text = f"no complete answer of {request.model.name} within {now - request.received_at:.0f} s"
+    return with_attempts(request, RequestTimeout(text).problem)
 
 
 def record(
@@ -111,6 +99,9 @@ def record(
     problem: Problem | None = None,
 ) -> RecordRequest:
     """The one record of a request; `status` 0 is what the client saw before an answer began."""
+    failures = request.attempts.failures
+    if len(failures) == 1 and problem == failures[0].problem:
+        failures = ()  # it says all that there is to say
     return RecordRequest(
         request_id=request.request_id,
         outcome=outcome,
@@ -118,13 +109,14 @@ def record(
         model=request.model.name,
         context_tokens=held.context_tokens if held is not None else None,
         status=status or (STREAM_STATUS if request.stream_begun else 0),
-        attempts=request.attempts,
+        attempts=request.attempts.calls,
         wait_s=request.wait_s(now),
         first_byte_s=request.first_byte_s,
         total_s=now - request.received_at,
         usage=relay.usage if relay is not None else None,
         finish_reason=relay.finish_reason if relay is not None else None,
         problem=problem,
+        failed_attempts=tuple([failure.told for failure in failures]),
     )
 
 

@@ -5,22 +5,26 @@
     (received) --> AwaitingCountLease --> Counting --+
         |                                            v
         +--------------------------------> AwaitingLease --> Calling --> Relaying --> (ended)
-                                                 ^             |  |         |
-                                                 +-- retry ----+  +---------+--> Canceling --> (ended)
+        |                                        |             |  |       |  |
+        +--------- BackingOff <------------------+-- failed ---+--|-------+  |
+                                                                  +----------+--> Canceling --> (ended)
 
-A request ends from every state; ended requests are not kept.
+After a failure the request takes the way from the left again, with the same model or the next of its chain, and at once
+where it need not back off. A request ends from every state; ended requests are not kept.
 """
 
 from types import MappingProxyType
-from typing import Final
+from typing import Final, assert_never
 
 from attrs import define, frozen
 
-from gatewright.api.facts import RequestFacts
+from gatewright.api.facts import ApiFormat, Continuation, RequestFacts, Resumable
 from gatewright.config import ModelConfig
 from gatewright.errors import Problem
 from gatewright.ids import CommandId, LeaseId, RequestId
 from gatewright.leases import LeaseProgress
+from gatewright.selection.failures import Failure
+from gatewright.selection.fallback import Attempts
 from gatewright.selection.variants import Fits
 
 
@@ -31,11 +35,13 @@ class Held:
     Attributes:
         lease_id: Which.
         context_tokens: Context of the variant.
+        is_probe: The Fleet waits to hear how the call goes.
         lost: Why its engine is gone, if it is: such a lease is not released.
     """
 
     lease_id: LeaseId
     context_tokens: int
+    is_probe: bool = False
     lost: Problem | None = None
 
 
@@ -88,18 +94,29 @@ class AwaitingLease:
 
 
 @frozen
+class BackingOff:
+    """Nothing is under way: the next attempt begins later.
+
+    Attributes:
+        until: When.
+    """
+
+    until: float
+
+
+@frozen
 class Calling:
-    """The upstream has the request, and nothing of its answer is here.
+    """The upstream has the request, and its answer has not begun.
 
     Attributes:
         command_id: Of the call.
         held: Lease of the engine.
-        fits: Variants that would do, for a retry.
+        continuation: How it was asked for the rest of an answer; None if it was asked for all of it.
     """
 
     command_id: CommandId
     held: Held
-    fits: Fits
+    continuation: Continuation | None = None
 
 
 @frozen
@@ -109,12 +126,12 @@ class Relaying:
     Attributes:
         command_id: Of the relay.
         held: Lease of the engine.
-        status: HTTP status of the answer.
+        failure: What the answer means, where it is an error that is passed on as it came.
     """
 
     command_id: CommandId
     held: Held
-    status: int
+    failure: Failure | None = None
 
 
 @frozen
@@ -125,25 +142,30 @@ class Canceling:
         command_id: Of the call, count or relay that was canceled.
         held: Lease to give back.
         problem: What to tell the client; None if it is gone.
-        status: Of the answer of which part went out; 0 if nothing did.
+        failure: What the answer means, where it is an error that was being passed on.
     """
 
     command_id: CommandId
     held: Held | None
     problem: Problem | None
-    status: int = 0
+    failure: Failure | None = None
 
 
-RequestState = Received | AwaitingCountLease | Counting | AwaitingLease | Calling | Relaying | Canceling
+RequestState = (
+    Received | AwaitingCountLease | Counting | AwaitingLease | BackingOff | Calling | Relaying | Canceling
+)
 
 TRANSITIONS: Final = MappingProxyType(
     {
-        Received: frozenset({AwaitingCountLease, AwaitingLease}),
+        Received: frozenset({AwaitingCountLease, AwaitingLease, BackingOff}),
         AwaitingCountLease: frozenset({Counting, AwaitingLease}),
-        Counting: frozenset({Counting, AwaitingLease, Canceling}),
-        AwaitingLease: frozenset({AwaitingLease, Calling}),
-        Calling: frozenset({Calling, AwaitingLease, Relaying, Canceling}),
-        Relaying: frozenset({Relaying, Canceling}),
+        Counting: frozenset({Counting, AwaitingCountLease, AwaitingLease, BackingOff, Canceling}),
+        AwaitingLease: frozenset({AwaitingCountLease, AwaitingLease, BackingOff, Calling}),
+        BackingOff: frozenset({AwaitingCountLease, AwaitingLease, BackingOff}),
+        Calling: frozenset(
+            {Calling, AwaitingCountLease, AwaitingLease, BackingOff, Relaying, Canceling},
+        ),
+        Relaying: frozenset({Relaying, AwaitingCountLease, AwaitingLease, BackingOff, Canceling}),
         Canceling: frozenset({Canceling}),
     }
 )
@@ -156,30 +178,76 @@ class Request:
     Attributes:
         request_id: Its id.
         facts: What it asks.
-        model: Model that it goes to.
+        attempts: What was tried, and the models that are left to try.
         received_at: Seconds, on the Gateway's clock.
         waits_since: When it began to wait for an engine; None while it has one.
         comment_at: When the next comment is due, should it wait then.
         state: Present state; changed only by `become`.
-        attempts: Calls to upstreams so far.
-        retries: Attempts that were repeated because an engine broke.
+        prompt_tokens: Exact size of the prompt for the present model, where it is known.
         waited_s: Waits for engines that are over.
         first_byte_s: From arrival to the first byte of the answer.
         stream_begun: The client has a 200 and the head of an event stream already.
+        begun_status: HTTP status of the answer of which the client has a part; 0 if it has none.
+        broke_at: Number of failures before the one that broke off an answer; None if none did.
+        resumable: What can be done with that part.
+        prefill_refused: The present model does not continue answers.
     """
 
     request_id: RequestId
     facts: RequestFacts
-    model: ModelConfig
+    attempts: Attempts
     received_at: float
     waits_since: float | None
     comment_at: float
     state: RequestState = Received()
-    attempts: int = 0
-    retries: int = 0
+    prompt_tokens: int | None = None
     waited_s: float = 0.0
     first_byte_s: float | None = None
     stream_begun: bool = False
+    begun_status: int = 0
+    broke_at: int | None = None
+    resumable: Resumable = Resumable.NO
+    prefill_refused: bool = False
+
+    @property
+    def model(self) -> ModelConfig:
+        """Model that it goes to now."""
+        return self.attempts.model
+
+    @property
+    def give_up_at(self) -> float | None:
+        """When it has to have ended: by the configuration, or because its client does not wait for longer."""
+        total_s = self.attempts.chain[0].timeouts.total_s
+        ends = [] if total_s is None else [self.received_at + total_s]
+        silence_s = self.facts.client_timeout_s
+        if silence_s is not None and not self.stream_begun and not self.begun_status:
+            # A little before the client gives up, so that it hears why.
+            ends.append(self.received_at + silence_s - min(1.0, 0.05 * silence_s))
+        return min(ends, default=None)
+
+    @property
+    def alarm_at(self) -> float | None:
+        """When it is to be looked at whatever happens: the end of its backoff, or its own."""
+        if isinstance(self.state, BackingOff):
+            return min(self.state.until, self.give_up_at or self.state.until)
+        return self.give_up_at
+
+    @property
+    def continuation(self) -> Continuation | None:
+        """How to ask the present model for the rest of the answer; None where the client has no part of it."""
+        match self.resumable:
+            case Resumable.NO:
+                return None
+            case Resumable.REPEAT:
+                return Continuation.REPEAT
+            case Resumable.CONTINUE if not self.facts.continuable or self.prefill_refused:
+                return Continuation.REPEAT
+            case Resumable.CONTINUE if self.facts.format is ApiFormat.COMPLETION:
+                return Continuation.PROMPT
+            case Resumable.CONTINUE:
+                return self.model.prefill or Continuation.REPEAT
+            case _ as unreachable:
+                assert_never(unreachable)
 
     def become(self, state: RequestState) -> None:
         """Go to a state.

@@ -1,19 +1,17 @@
-"""Traces: what a machine was told and what it answered, line by line, to be replayed into a fresh machine."""
+"""Traces: what machines were told and what they answered, line by line, to be replayed into fresh machines.
 
-import hashlib
-import re
-from collections.abc import Iterable
-from typing import Any, Final
+The first line of a machine says how it was made: its event is `GatewayStarted` or `FleetStarted`.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from attrs import frozen
 
 from gatewright import codec
+from gatewright.blanking import blanked
 from gatewright.timers import Machine
-
-_SECRET_FLAGS: Final = frozenset({"--api-key", "--hf-token", "-hft"})
-_DIGEST_LENGTH: Final = 12
-_DIGEST: Final = re.compile(rf"sha256:[0-9a-f]{{{_DIGEST_LENGTH}}}")
 
 
 @frozen(kw_only=True)
@@ -25,49 +23,74 @@ class TraceLine:
         now: Seconds that it was given.
         event: What it was told.
         commands: What it answered.
+        raised: Name of the exception that it raised instead, which is a defect; None if it did not. What the
+            exception says is left to a replay, since it may hold secrets.
+        source: Tells it from the others that write to the same trace; empty where it is alone.
     """
 
     machine: str
     now: float
     event: object
     commands: tuple[object, ...]
+    raised: str | None = None
+    source: str = ""
 
 
-@frozen
-class Difference:
-    """A step that came out differently.
+Trace = Callable[[TraceLine], None]
+"""Takes what a machine was told and answered, in the order in which that happened; it must return at once."""
 
-    Attributes:
-        number: Of the line, from 1.
-        line: What was recorded.
-        commands: What the machine answers now.
+
+def handle_traced(
+    machine: Machine[Any, Any], name: str, event: object, now: float, trace: Trace | None
+) -> list[Any]:
+    """Tell a machine a fact, and a trace what came of it.
+
+    Args:
+        machine: Which.
+        name: Its name in traces.
+        event: What happened.
+        now: Seconds, on the machine's clock.
+        trace: Takes the step, also where the machine raised: that is the one that matters most. None tells nobody.
+
+    Returns:
+        What the machine wants done.
     """
-
-    number: int
-    line: TraceLine
-    commands: tuple[object, ...]
-
-
-def write_line(line: TraceLine) -> bytes:
-    """The step as one line of JSON with its end, and without secrets.
-
-    API keys, values of environment variables and of flags that take a secret become digests: equal ones stay
-    equal and different ones different, so that a replay decides as the original did.
-    """
-    plain = {
-        "machine": line.machine,
-        "now": line.now,
-        "event": _to_plain(line.event),
-        "commands": [_to_plain(command) for command in line.commands],
-    }
-    return msgspec.json.encode(plain) + b"\n"
+    if trace is None:
+        return machine.handle(event, now)
+    try:
+        commands = machine.handle(event, now)
+    except Exception as error:
+        trace(TraceLine(machine=name, now=now, event=event, commands=(), raised=type(error).__name__))
+        raise
+    trace(TraceLine(machine=name, now=now, event=event, commands=tuple(commands)))
+    return commands
 
 
-class _Shape(msgspec.Struct):
+class _Shape(msgspec.Struct, kw_only=True, omit_defaults=True):
+    source: str = ""
     machine: str
     now: float
     event: msgspec.Raw
     commands: list[msgspec.Raw]
+    raised: str | None = None
+
+
+def write_line(line: TraceLine, source: str | None = None) -> bytes:
+    """The step as one line of JSON with its end, and without secrets.
+
+    Args:
+        line: The step.
+        source: Written in the place of the line's own, if given.
+    """
+    shape = _Shape(
+        source=line.source if source is None else source,
+        machine=line.machine,
+        now=line.now,
+        event=_as_json(line.event),
+        commands=[_as_json(command) for command in line.commands],
+        raised=line.raised,
+    )
+    return msgspec.json.encode(shape) + b"\n"
 
 
 def read_line(data: bytes) -> TraceLine:
@@ -81,64 +104,19 @@ def read_line(data: bytes) -> TraceLine:
     except msgspec.DecodeError as error:
         raise codec.CodecError(str(error)) from error
     return TraceLine(
+        source=shape.source,
         machine=shape.machine,
         now=shape.now,
         event=codec.decode(shape.event),
         commands=tuple(codec.decode(command) for command in shape.commands),
+        raised=shape.raised,
     )
 
 
-def replay(lines: Iterable[TraceLine], machine: Machine[Any, Any]) -> list[Difference]:
-    """Tell a fresh machine all of it again and compare.
-
-    Args:
-        lines: Steps of one machine, from its first on.
-        machine: In the state that the recorded one began in.
-    """
-    differences = []
-    for number, line in enumerate(lines, 1):
-        commands = tuple(codec.decode(_blanked(command)) for command in machine.handle(line.event, line.now))
-        if commands != line.commands:
-            differences.append(Difference(number, line, commands))
-    return differences
+def as_recorded(message: object) -> object:
+    """A message as it comes back from a trace: without its secrets."""
+    return codec.decode(_as_json(message))
 
 
-def _blanked(message: object) -> bytes:
-    return msgspec.json.encode(_to_plain(message))
-
-
-def _to_plain(message: object) -> object:
-    return _blank(msgspec.json.decode(codec.encode(message)))
-
-
-def _blank(value: object) -> object:
-    if isinstance(value, list):
-        return [_blank(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {name: _blank_field(name, item) for name, item in value.items()}
-
-
-def _blank_field(name: str, value: object) -> object:
-    match name, value:
-        case "api_keys", list(keys):
-            return [_digest(key) for key in keys]
-        case "env", list(pairs):
-            return [[variable, _digest(content)] for variable, content in pairs]
-        case "args", list(args):
-            return [_blank_argument(previous, arg) for previous, arg in zip(["", *args], args, strict=False)]
-        case _:
-            return _blank(value)
-
-
-def _blank_argument(previous: str, arg: str) -> str:
-    if previous in _SECRET_FLAGS:
-        return _digest(arg)
-    flag, equals, value = arg.partition("=")
-    return f"{flag}={_digest(value)}" if equals and flag in _SECRET_FLAGS else arg
-
-
-def _digest(secret: str) -> str:
-    if _DIGEST.fullmatch(secret):
-        return secret  # of a replay: blanked when it was recorded
-    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:_DIGEST_LENGTH]
+def _as_json(message: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(blanked(message)))

@@ -1,6 +1,7 @@
 """Engines that die, hang or lie under real requests."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -21,9 +22,32 @@ def engine_of(gateway: Gateway) -> psutil.Process:
     return wait_until(lambda: next(iter(gateway.engines()), None), "an engine runs")
 
 
-def test_kill_9_in_mid_stream_ends_with_an_error_event(slow_model: Path) -> None:
+def text_of(stream: bytes) -> str:
+    events = [event.removeprefix(b"data: ") for event in stream.split(b"\n\n") if event.startswith(b"data: {")]
+    deltas = [choice["delta"] for event in events for choice in json.loads(event).get("choices", ())]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+def test_kill_9_in_mid_stream_goes_unnoticed(slow_model: Path) -> None:
+    body = {"model": "slow", **LONG, "max_tokens": 150, "temperature": 0}
     with Gateway(model_lua("slow", slow_model, (4096,))) as gateway:
-        with stream_lines(gateway, {"model": "slow", **LONG}) as response:
+        with stream_lines(gateway, body) as response:
+            whole = text_of(response.read())
+        with stream_lines(gateway, body) as response:
+            first = response.read(64)
+            engine_of(gateway).kill()
+            broken = first + response.read()
+        assert text_of(broken).startswith(whole[: len(whole) // 2]), "it goes on where it broke off"
+        assert broken.endswith(b"data: [DONE]\n\n")
+        assert b'"error"' not in broken
+        ids = set(re.findall(rb'"id":"([^"]+)"', broken))
+        assert len(ids) == 1, "to the client it is one answer"
+        assert "attempts 2" in gateway.log
+
+
+def test_kill_9_in_mid_stream_ends_with_an_error_event_where_nothing_can_be_continued(slow_model: Path) -> None:
+    with Gateway(model_lua("slow", slow_model, (4096,), extra="prefill = false")) as gateway:
+        with stream_lines(gateway, {"model": "slow", **LONG, "temperature": 1.5}) as response:
             first = response.read(64)
             engine_of(gateway).kill()
             rest = response.read()
@@ -86,11 +110,12 @@ def test_kill_9_before_the_first_byte_is_repeated_unseen(slow_model: Path) -> No
 
 def test_a_hung_engine_is_found_out_and_replaced(slow_model: Path) -> None:
     with Gateway(model_lua("slow", slow_model, (4096,), extra="health_check_timeout = 1")) as gateway:
-        with stream_lines(gateway, {"model": "slow", **LONG}) as response:
+        with stream_lines(gateway, {"model": "slow", **LONG, "max_tokens": 100}) as response:
             response.read(64)
             engine_of(gateway).send_signal(signal.SIGSTOP)
             rest = response.read()
-        assert b'"error"' in rest
+        assert b'"error"' not in rest, "the answer goes on"
+        assert rest.endswith(b"data: [DONE]\n\n")
         wait_until(lambda: "hung" in gateway.log, "the operator is told")
         assert gateway.chat("slow")[0] == 200
 

@@ -236,7 +236,7 @@ def test_a_client_that_vanishes_while_it_waits_is_noticed() -> None:
         wait_until(lambda: " canceled " in gateway.log, "the record")
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error_event_and_a_body_with_a_cut() -> None:
+def test_a_stream_that_breaks_off_ends_with_an_error_event_and_a_body_is_never_begun() -> None:
     def broken(connection: socket.socket, head: bytes, body: bytes) -> None:
         if b'"stream": true' in body:
             connection.sendall(STREAM_HEAD + chunked(CHUNK))
@@ -251,8 +251,9 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event_and_a_body_with_a_cut
             events = response.read().split(b"\n\n")
         assert json.loads(events[1].removeprefix(b"data: "))["error"]["code"] == "upstream_broke"
         assert events[2] == b""
-        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-            gateway.request("POST", "/v1/chat/completions", json.loads(ASK))
+        status, headers, body = gateway.chat("m")
+        assert (status, body["error"]["code"]) == (502, "upstream_unreachable")
+        assert headers["x-gw-attempts"] == str(len(body["error"]["attempts"])) == "3"
 
 
 def test_a_stream_without_its_end_is_no_success() -> None:

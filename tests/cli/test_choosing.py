@@ -236,3 +236,34 @@ def test_explain_of_a_remote_model(two: InProcess) -> None:
     done = two.run("explain", "-m", "far", "hi")
     assert done.code == 0
     assert "chosen" in done.out
+
+
+def test_explain_says_who_is_asked_next(quick: InProcess, tiny_model: Path) -> None:
+    far = OPENAI.replace("}", ', fallbacks = { "small", "else" }, max_attempts = 5 }')
+    quick.write_config(
+        model_lua("tiny", tiny_model, 4096, extra='aliases = { "small" }'),
+        far,
+        OPENAI.replace("far", "else"),
+    )
+    assert "\nthen    tiny, else " in quick.run("explain", "-m", "far", "hi").out
+    assert "then" not in quick.run("explain", "-m", "tiny", "hi").out
+
+    text = quick.run("explain", "-v", "-m", "far", "hi").out
+    assert "\ncalls   2 retries of a failed call, at most 5 calls over all models\n" in text
+    limits = "connect 10 s, head 60 s, first_token 10 s, between_chunks 20 s, total 1800 s"
+    assert f"\nlimits  {limits}\n" in text
+    text = quick.run("explain", "-v", "-m", "tiny", "hi").out
+    assert "\ncalls   1 retry of a failed call\n" in text
+    assert "\nlimits  connect 10 s, head -, first_token -, between_chunks -, total -\n" in text
+
+    figures = json.loads(quick.run("explain", "--json", "-m", "far", "hi").out)
+    assert (figures["fallbacks"], figures["retries"], figures["max_attempts"]) == (["tiny", "else"], 2, 5)
+    assert (figures["timeouts"]["head"], figures["timeouts"]["total"]) == (60, 1800)
+
+
+def test_check_tells_of_fallbacks_that_do_not_exist(quick: InProcess) -> None:
+    quick.write_config(OPENAI.replace("}", ', fallbacks = { "fer" } }'), OPENAI.replace("far", "fur"))
+    done = quick.run("check")
+    assert done.code == 2
+    assert 'models[1].fallbacks[1]: got "fer"' in done.err
+    assert 'did you mean "fur"?' in done.err

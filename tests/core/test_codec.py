@@ -74,7 +74,8 @@ def test_it_knows_the_whole_vocabulary() -> None:
 def test_it_is_read_easily_by_people() -> None:
     granted = LeaseGranted(lease_id=LeaseId(7), context_tokens=8, base_url="http://x")
     assert (
-        codec.encode(granted) == b'{"LeaseGranted":{"base_url":"http://x","context_tokens":8,"lease_id":7}}'
+        codec.encode(granted)
+        == b'{"LeaseGranted":{"base_url":"http://x","context_tokens":8,"is_probe":false,"lease_id":7}}'
     )
 
 

@@ -67,11 +67,49 @@ def test_contexts_that_the_arguments_do_not_give(args, is_suspicious):
             remote_model(connect="http://gpu.lan:8000", api_key_env="K"),
             "gpt@1048576: the key in K is sent to gpu.lan without encryption (http)",
         ),
+        (
+            remote_model(timeouts={"first_token": 90, "total": 60.5}),
+            "gpt: timeouts.first_token is 90 s, but timeouts.total ends every request after 60.5 s",
+        ),
+        (remote_model(timeouts={"head": 3600}), "gpt: timeouts.head is 3600 s, but timeouts.total ends"),
+        (
+            local_model(timeouts={"first_token": 29}),
+            "qwen: timeouts.first_token is 29 s: it may cut an engine that reads a long prompt",
+        ),
+        (local_model(timeouts={"between_chunks": 5}), "qwen: timeouts.between_chunks is 5 s: it may cut"),
+        (local_model(timeouts={"head": 5}), "qwen: timeouts.head is 5 s: it may cut"),
     ],
 )
 def test_warnings(model, text):
     (warning,) = warnings(model)
     assert warning.startswith(text)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        remote_model(timeouts={"first_token": 5, "between_chunks": 5}),
+        remote_model(timeouts={"total": 20}),  # shorter than what was not given
+        remote_model(timeouts={"first_token": 3600, "total": False}),
+        local_model(timeouts={"connect": 1, "first_token": 30, "between_chunks": 60, "total": 10_000}),
+        remote_model(retries=0, fallbacks={}, max_attempts=1),
+        remote_model(prefill=True),
+    ],
+)
+def test_limits_that_are_not_suspicious(model):
+    assert warnings(model) == ()
+
+
+def test_fallbacks_that_no_call_is_left_for():
+    assert warnings(remote_model(fallbacks=["qwen"], max_attempts=1), local_model()) == (
+        "gpt: max_attempts 1: fallbacks are asked where nobody could be called, but not after a call that failed",
+    )
+    assert warnings(remote_model(fallbacks=["qwen"], max_attempts=2), local_model()) == ()
+
+
+def test_fallbacks_beside_each_other_or_smaller_are_not_suspicious():
+    a, b = local_model(name="a", fallbacks=["b"]), local_model(name="b", variants=[variant(context=2048)])
+    assert warnings(a, b | {"answer_tokens": 0}) == ()
 
 
 def test_a_fixed_port_for_two_engines_that_may_run_together():

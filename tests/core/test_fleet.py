@@ -645,6 +645,85 @@ def test_shutdown(force, signal):
     assert fleet.tell(6, ShutdownRequested()) == []
 
 
+def test_shutdown_with_a_grace_leaves_leases_alone():
+    fleet = with_ready(WIDE)
+    fleet.ask(2, 1, WIDE)
+    fleet.count(2, 2, WIDE)
+    fleet.ask(2, 3, LLAMA)
+    assert fleet.tell(3, ShutdownRequested(grace_s=30)) == [refused(3, SHUT)]
+    assert fleet.ask(4, 4, WIDE) == [refused(4, SHUT)]  # though it has a free slot
+    assert fleet.release(5, 1) == []
+    assert fleet.release(6, 2) == [SignalEngine(engine_id=eid(1), signal=TERM)]
+    assert fleet.exited(7, WIDE) == [ExitHost(reason="shut down")]
+    assert fleet.fleet.wake_at is None
+
+
+def test_shutdown_with_a_grace_takes_leases_back_when_it_is_over():
+    fleet = with_ready(SMALL)
+    fleet.ask(2, 1, SMALL)
+    fleet.tell(3, ShutdownRequested(grace_s=4))
+    assert fleet.fleet.wake_at == Deadline(7, "end of the grace")
+    assert fleet.wake(6.9) == []
+    assert fleet.wake(7) == [lost(1, SHUT), SignalEngine(engine_id=eid(1), signal=TERM)]
+    assert fleet.fleet.wake_at == Deadline(17, "kill qwen@4096")
+
+
+def test_shutdown_with_a_grace_stops_at_once_what_nobody_holds():
+    remote, embed = remote_spec(), spec("embed", 512, place="secondary:embed")
+    fleet = with_ready(SMALL)
+    fleet.ask(2, 1, remote)
+    fleet.ask(2, 2, embed)
+    assert fleet.tell(3, ShutdownRequested(grace_s=30)) == [
+        SignalEngine(engine_id=eid(1), signal=TERM),
+        refused(2, SHUT),
+    ]
+    fleet.spawned(3, embed)
+    fleet.exited(4, embed)
+    assert fleet.exited(4, SMALL) == []
+    assert fleet.wake_until(33) == [lost(1, SHUT), ExitHost(reason="shut down")]
+
+
+def test_a_holder_that_goes_ends_the_grace():
+    fleet = with_ready(SMALL)
+    fleet.ask(2, 1, SMALL)
+    fleet.tell(3, ShutdownRequested(grace_s=30))
+    assert signals(fleet.tell(4, HolderGone(holder=HOLDER))) == [(1, TERM)]
+
+
+def test_an_engine_that_crashes_within_the_grace_is_not_started_again():
+    fleet = with_ready(SMALL)
+    fleet.ask(2, 1, SMALL)
+    fleet.tell(3, ShutdownRequested(grace_s=30))
+    died = EngineCrashed("engine qwen@4096 died: signal 9").problem
+    assert fleet.exited(4, SMALL, "signal 9") == [
+        Log(severity=Severity.ERROR, text=died.message),
+        lost(1, died),
+        ExitHost(reason="shut down"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("again", "signal"),
+    [
+        (ShutdownRequested(), TERM),
+        (ShutdownRequested(force=True), KILL),
+        (ShutdownRequested(force=True, grace_s=30), KILL),
+        (ShutdownRequested(grace_s=1), None),
+    ],
+)
+def test_another_shutdown_can_only_hasten_the_end(again, signal):
+    fleet = with_ready(SMALL)
+    fleet.ask(2, 1, SMALL)
+    fleet.tell(3, ShutdownRequested(grace_s=30))
+    commands = fleet.tell(4, again)
+    if signal is None:
+        assert commands == []
+        assert fleet.tell(4, ShutdownRequested(grace_s=600)) == []
+        assert fleet.fleet.wake_at == Deadline(5, "end of the grace")
+    else:
+        assert commands == [lost(1, SHUT), SignalEngine(engine_id=eid(1), signal=signal)]
+
+
 def test_forced_shutdown_hastens_one_that_is_under_way():
     fleet = with_ready(SMALL)
     fleet.tell(2, ShutdownRequested())

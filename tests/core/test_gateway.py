@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from gatewright.api.facts import UpstreamError, Usage
 from gatewright.commands import (
@@ -60,6 +61,7 @@ from gatewright.leases import (
     ReleaseLease,
 )
 from gatewright.requests import Received, Request
+from gatewright.selection.fallback import Attempts
 from gatewright.timers import Deadline
 from tests.core.machines.build import (
     LOADING,
@@ -74,7 +76,7 @@ from tests.core.machines.build import (
     rid,
     spec,
 )
-from tests.core.machines.gateway_tester import URL, GatewayTester, headers, record
+from tests.core.machines.gateway_tester import URL, GatewayTester, attempt, headers, record
 
 SMALL, LARGE = spec("qwen", 4096), spec("qwen", 16384)
 TWO = model("qwen", 4096, 16384)
@@ -137,7 +139,8 @@ def test_a_remote_provider_is_called_by_its_names():
             base_url=URL,
             upstream_model="gpt-large",
             api_key_env="EXAMPLE_KEY",
-            first_byte_timeout_s=300.0,
+            head_timeout_s=300.0,
+            stall_timeout_s=30.0,
         )
     ]
 
@@ -288,7 +291,7 @@ def test_the_engine_host_is_lost_before_it_lends_an_engine_to_count(kind):
 def test_a_remote_model_is_never_counted():
     tester = GatewayTester(remote_model(context=4096))
     assert tester.receive(0, chat("gpt", 12_000)) == [
-        LeaseEngine(lease_id=lid(1), variants=(remote_spec("gpt", 4096),), need_tokens=4024)
+        LeaseEngine(lease_id=lid(1), variants=(remote_spec("gpt", 4096),), need_tokens=4024, last_resort=True)
     ]
 
 
@@ -312,8 +315,9 @@ def test_a_waiter_whose_engine_host_is_lost_asks_the_next_one_once(kind):
     assert tester.tell(1, kind(lease_id=lid(1), problem=HOST_LOST)) == [
         LeaseEngine(lease_id=lid(2), variants=(SMALL,), need_tokens=232, max_waiting=50)
     ]
+    problem = evolve(HOST_LOST, attempts=(attempt(HOST_LOST), attempt(HOST_LOST)))
     assert tester.refused(2, HOST_LOST)[0] == SendProblem(
-        request_id=rid("r"), problem=HOST_LOST, headers=headers(0, 2000, variant=None)
+        request_id=rid("r"), problem=problem, headers=headers(0, 2000, variant=None)
     )
 
 
@@ -394,12 +398,20 @@ def test_a_request_is_repeated_once_on_an_engine_that_is_looked_at_first(failure
         LeaseEngine(lease_id=lid(3), variants=(SMALL,), need_tokens=232, max_waiting=1024),
     ]
     tester.granted(5)
-    problem = UpstreamUnreachable("upstream of qwen: reset").problem
+    broke = UpstreamUnreachable("upstream of qwen: reset").problem
+    problem = evolve(broke, attempts=(attempt(broke), attempt(broke)))
     assert tester.failed(6, failure) == [
         ReleaseLease(lease_id=lid(3), suspect=True),
         SendProblem(request_id=rid("r"), problem=problem, headers=headers(2, 4000)),
         record(
-            Outcome.FAILED, context_tokens=4096, status=502, attempts=2, wait_s=4, total_s=6, problem=problem
+            Outcome.FAILED,
+            context_tokens=4096,
+            status=502,
+            attempts=2,
+            wait_s=4,
+            total_s=6,
+            problem=problem,
+            failed_attempts=problem.attempts,
         ),
     ]
 
@@ -412,7 +424,7 @@ def test_a_request_whose_engine_has_died_is_repeated_and_gives_nothing_back():
     tester.granted(3)
     tester.lost(4, CRASHED)
     problem, _ = tester.failed(4)
-    assert problem.problem == CRASHED
+    assert problem.problem == evolve(CRASHED, attempts=(attempt(CRASHED), attempt(CRASHED)))
 
 
 @pytest.mark.parametrize("problem", [EngineStopped("stopped").problem, ShuttingDown("ends").problem])
@@ -437,7 +449,10 @@ def test_an_engine_that_is_loading_after_all_is_asked_again_once():
     assert release.suspect
     assert isinstance(lease, LeaseEngine)
     tester.granted(3)
-    assert isinstance(tester.answered(4, 503, LOADING)[0], BeginRelay)
+    discard, release, told, _ = tester.answered(4, 503, LOADING)
+    assert isinstance(discard, DiscardAnswer)
+    assert release.suspect
+    assert (told.problem.status, len(told.problem.attempts)) == (503, 2)
 
 
 # --- the answer breaks off
@@ -776,6 +791,12 @@ def in_state(name):
     """A Gateway whose request `r` is in this state, with its last lease and command."""
     if name == "None":
         return GatewayTester(TWO)
+    if name == "BackingOff":
+        tester = GatewayTester(remote_model("qwen"))
+        tester.receive(0, STREAM)
+        tester.granted(1)
+        tester.failed(2)
+        return tester
     if name in {"AwaitingCountLease", "Counting", "Counting, by a program"}:
         tester = GatewayTester(model("qwen", 4096, 16384, tokenization=PROGRAM))
         tester.receive(0, UNSURE)
@@ -802,6 +823,7 @@ STATES = [
     "Counting",
     "Counting, by a program",
     "AwaitingLease",
+    "BackingOff",
     "Calling",
     "Relaying",
     "Canceling",
@@ -847,6 +869,10 @@ STALE_LEASE_EVENTS = {
     ("LeaseProgress", "Calling"),
     ("LeaseProgress", "Relaying"),
     ("LeaseProgress", "Canceling"),
+    ("LeaseGranted", "BackingOff"),
+    ("LeaseRefused", "BackingOff"),
+    ("LeaseLost", "BackingOff"),
+    ("LeaseProgress", "BackingOff"),
 }
 COMPLETES = {
     "Counting": {"TokensCounted", "TokenCountFailed"},
@@ -871,7 +897,7 @@ def test_every_state_takes_every_news_of_a_lease(state, event):
 @pytest.mark.parametrize("event", completion_events(cid(1)))
 def test_every_state_takes_every_completion_but_those_of_other_commands(state, event):
     tester = in_state(state)
-    if tester.work is None:
+    if tester.work is None or state == "BackingOff":
         assert tester.tell(5, completion_events(cid(NOTHING))[event]) == []
         assert tester.gateway.stale == 1
     elif event in COMPLETES[state.partition(",")[0]]:
@@ -923,9 +949,9 @@ def test_ids_only_rise():
 
 
 def test_nothing_is_decided_while_a_request_is_only_received():
-    request = Request(rid("r"), PLAIN, TWO, 0.0, 0.0, 10.0)
+    request = Request(rid("r"), PLAIN, Attempts((TWO,)), 0.0, 0.0, 10.0)
     assert request.state == Received()
     tester = GatewayTester(TWO)
-    tester.gateway._requests[rid("r")] = request
+    tester.gateway._open.by_id[rid("r")] = request
     with pytest.raises(AssertionError, match="nothing stays in Received"):
         tester.gone(1)

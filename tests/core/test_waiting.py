@@ -1,10 +1,12 @@
 from gatewright.requests import Request
+from gatewright.selection.fallback import Attempts
 from gatewright.waiting import COMMENT_PERIOD_S, PATIENCE_S, WaitingClients
 from tests.core.machines.build import chat, model, rid
 
 
 def request(name: str, received_at: float) -> Request:
-    return Request(rid(name), chat(stream=True), model(), received_at, received_at, received_at + PATIENCE_S)
+    attempts, comment_at = Attempts((model(),)), received_at + PATIENCE_S
+    return Request(rid(name), chat(stream=True), attempts, received_at, received_at, comment_at)
 
 
 def test_nobody_waits():

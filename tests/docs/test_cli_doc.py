@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
+from gatewright_cli import ps, replay
 from gatewright_cli.main import COMMANDS, cli
-from gatewright_cli.ps import HEADS
 from tests.cli.conftest import CLI, PATIENCE_S, Cli, model_lua
 
 DOC = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -103,6 +103,7 @@ def test_examples_run_and_print_what_is_shown(reader: Cli) -> None:
         assert re.fullmatch(pattern_of(expected), shown), (command, shown)
 
 
-def test_the_table_of_engines_is_as_it_is_shown() -> None:
-    heads = section("`gw-cli ps`").partition("```text\n")[2].splitlines()[0]
-    assert tuple(heads.split()) == HEADS
+@pytest.mark.parametrize(("name", "heads"), [("ps", ps.HEADS), ("replay", replay.HEADS)])
+def test_tables_have_the_columns_that_are_shown(name: str, heads: tuple[str, ...]) -> None:
+    shown = section(f"`gw-cli {name}`").partition("```text\n")[2].splitlines()[0]
+    assert tuple(shown.split()) == heads

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from gatewright.config import Margin, ModelConfig, ServerConfig, Tokenization
+from gatewright.config import CallTimeouts, Margin, ModelConfig, ServerConfig, Tokenization
+from gatewright.config_calls import CALL_FIELDS, CALL_TIMEOUT_FIELDS, MOST_ATTEMPTS, MOST_FALLBACKS
 from gatewright.config_engines import TIMEOUT_FIELDS
 from gatewright.config_models import BASE_ARGS
 from gatewright.config_schema import FIELD_NAMES, SERVER_SETTINGS
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS, EngineTimeouts
 from gatewright.errors import ConfigError
 from gatewright_host.config_files import load_config
+from tests.support.configs import local_model, read, remote_model
 
-DOC = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
+PATH = Path(__file__).parents[2] / "docs" / "config.md"
+DOC = PATH.read_text(encoding="utf-8")
 
 EXAMPLES = re.findall(r"^```lua\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
 ERRORS = re.findall(r"^```lua error\n(.*?)^```\n\n```text\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
@@ -26,10 +29,11 @@ ERRORS = re.findall(r"^```lua error\n(.*?)^```\n\n```text\n(.*?)^```", DOC, re.M
 # Section of the document that has the table of each kind of table in the file.
 HEADINGS = {
     "server": ["`server`"],
-    "model": ["Models", "Models that run here", "Variants", "Remote models"],
+    "model": ["Models", "Models that run here", "Variants", "Remote models", "When an upstream fails"],
     "variant": ["Variants"],
     "tokenization": ["Tokenization"],
     "margin": ["Margin"],
+    "timeouts": ["Timeouts"],
 }
 
 
@@ -128,3 +132,35 @@ def test_defaults_of_the_smaller_tables():
     assert table["base_args"] == in_lua(BASE_ARGS)
     for name in ("extra_tokens_per_message", "extra_tokens"):
         assert table[name] == default_of(Tokenization, name)
+
+
+def test_defaults_of_calls():
+    remote, local = read(remote_model(), local_model()).models
+    chained = read(remote_model(fallbacks=["qwen"]), local_model()).models[0]
+    table = {name: default.replace("`", "") for name, default in rows("When an upstream fails")}
+    assert tuple(table) == CALL_FIELDS
+    assert table["fallbacks"] == default_of(ModelConfig, "fallbacks")
+    assert table["max_attempts"] == default_of(ModelConfig, "max_attempts")
+    assert table["retries"] == f"{remote.retries}, or {local.retries} where it runs here"
+    assert f"at most {MOST_FALLBACKS}." in DOC
+    assert f"1 to {MOST_ATTEMPTS};" in DOC
+
+    limits = {name: default.replace("`", "") for name, default in rows("Timeouts")}
+    for name in CALL_TIMEOUT_FIELDS:
+        alone, followed = (in_lua(getattr(model.timeouts, f"{name}_s")) for model in (remote, chained))
+        assert limits[name] == (alone if alone == followed else f"{alone}, or {followed} with fallbacks")
+    assert local.timeouts == CallTimeouts(connect_s=remote.timeouts.connect_s)
+
+
+def test_the_example_of_fallbacks_is_explained_as_it_is(tmp_path):
+    (source,) = [example for example in EXAMPLES if "fallbacks" in example]
+    config = load_config(write(tmp_path, source)).config
+    chains = [[model.name for model in config.chain_of(each)] for each in config.models]
+    assert chains == [["gpt", "mistral", "qwen3"], ["mistral"], ["qwen3"]]
+
+
+def test_links_to_other_documents_lead_somewhere():
+    for file, anchor in re.findall(r"\]\(([a-z]*\.md)?#([a-z-]+)\)", DOC):
+        text = (PATH.parent / file).read_text(encoding="utf-8") if file else DOC
+        headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+        assert anchor in [re.sub(r"[^a-z -]", "", each.lower()).replace(" ", "-") for each in headings]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,28 @@ def test_servers_start_and_stop(place: Path, command: str) -> None:
         return
     try:
         wait_until(lambda: "listening on" in log.read_text(), "it listens")
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("command", lines("docs/operations.md", "gunicorn"))
+def test_gunicorn_starts_and_stops(place: Path, command: str) -> None:
+    shutil.copytree(ROOT / "deploy", place / "deploy")
+    log = place / "log"
+    settings = {"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0 --no-control-socket"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            adapt(command),
+            cwd=place,
+            env={**environment(place), **settings},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        match = wait_until(lambda: re.search(r"Listening at: (http://\S+)", log.read_text()), "it listens")
+        with urllib.request.urlopen(f"{match.group(1)}/v1/models", timeout=30) as answer:
+            assert b'"far"' in answer.read()
     finally:
         process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0

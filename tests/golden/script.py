@@ -3,10 +3,13 @@
 A script begins with prose (`#`) and the configuration, and then tells a story in time::
 
     model qwen 4096 16384 parallel=2      a local model with its variants; also: secondary, remote
+    model gpt remote retries=0 fallbacks=qwen,llama total=60 prefill=assistant
     server max_wait_s=30
 
-    @0 request r1 qwen given=900 stream   at second 0 a client asks
+    @0 request r1 qwen given=900 stream   at second 0 a client asks; also: continuable patience=10
     @2 ready qwen@4096                    two seconds later a health probe finds the engine ready
+    @3 answered r1 503 retry-after=2      the upstream refuses; also: code=...
+    @4 relayed r1 broken continue         the answer breaks off, and can be continued
 
 Before each line the clock runs to its time and wakes the machines when they want it. Messages between the
 machines are carried at once. Everything indented is written by the runner.
@@ -15,9 +18,11 @@ machines are carried at once. Everything indented is written by the runner.
 from collections.abc import Callable
 from typing import Any, Final
 
-from gatewright.api.facts import UpstreamError, Usage
+from attrs import evolve
+
+from gatewright.api.facts import FIRST_ERROR_STATUS, Continuation, Resumable, UpstreamError, Usage
 from gatewright.commands import CountTokens, TellHolder
-from gatewright.config import Config, ModelConfig, Tokenization
+from gatewright.config import CallTimeouts, Config, ModelConfig, Tokenization
 from gatewright.events import (
     CallFailure,
     ConfigReplaced,
@@ -35,12 +40,20 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.ids import CommandId, EngineId
-from gatewright.leases import LeaseEngine, ReleaseLease
+from gatewright.leases import LeaseEngine, ReleaseLease, ReportCall
+from gatewright.rendering import render
 from tests.core.machines import build
-from tests.core.machines.text import render
 from tests.core.machines.world import World
 
 Options = dict[str, str]
+
+REASONS: Final = {
+    CallFailure.TIMEOUT: "silent for too long",
+    CallFailure.DIFFERENT: "it begins otherwise",
+    RelayFailure.INCOMPLETE: "it has no end",
+    RelayFailure.STALLED: "silent for too long",
+    RelayFailure.MALFORMED: "no JSON",
+}
 
 
 def run_script(text: str) -> str:
@@ -85,7 +98,7 @@ class Script:
                 self._wake = f"    at {self.world.now:g} s the {machine} wakes"
             case _ if kind == "event":
                 self._wake = ""
-            case LeaseEngine() | ReleaseLease():
+            case LeaseEngine() | ReportCall() | ReleaseLease():
                 self._tell(f"gateway > fleet: {render(message)}")
             case TellHolder(news=news):
                 self._tell(f"gateway < fleet: {render(news)}")
@@ -133,11 +146,23 @@ def _model(script: Script, arguments: list[str], options: Options) -> None:
     script._models = [model for model in script._models if model.name != name]
     if "gone" in rest:
         return
-    if "remote" in rest:
-        script._models.append(build.remote_model(name, **_numbers(options)))
-        return
-    tokenization = Tokenization(binary=options.pop("tokenizer")) if "tokenizer" in options else None
     extra: dict[str, Any] = {"binary": options.pop("binary")} if "binary" in options else {}
+    limits = {
+        f"{name}_s": float(options.pop(name))
+        for name in ("head", "first_token", "between_chunks", "total")
+        if name in options
+    }
+    if "fallbacks" in options:
+        extra["fallbacks"] = tuple(options.pop("fallbacks").split(","))
+    if "prefill" in options:
+        extra["prefill"] = Continuation(options.pop("prefill"))
+    if "remote" in rest:
+        model = build.remote_model(name, **extra, **_numbers(options))
+        script._models.append(evolve(model, timeouts=evolve(model.timeouts, **limits)))
+        return
+    if limits:
+        extra["call_timeouts"] = CallTimeouts(**limits)
+    tokenization = Tokenization(binary=options.pop("tokenizer")) if "tokenizer" in options else None
     contexts = [int(word) for word in rest if word != "secondary"]
     script._models.append(
         build.model(
@@ -175,6 +200,8 @@ def _request(script: Script, arguments: list[str], options: Options) -> None:
         given=numbers.get("given", 0),
         stream="stream" in flags,
         answer=numbers.get("answer"),
+        continuable="continuable" in flags,
+        client_timeout_s=numbers.get("patience"),
     )
     script.world.receive(request_id, facts)
 
@@ -194,9 +221,16 @@ def _counted(script: Script, arguments: list[str], options: Options) -> None:
 
 def _answered(script: Script, arguments: list[str], options: Options) -> None:
     request_id, status = arguments
-    error = UpstreamError(message="the upstream's words") if int(status) >= 400 else None
+    retry_after_s = float(options["retry-after"]) if "retry-after" in options else None
+    error = UpstreamError(
+        message="the upstream's words", code=options.get("code"), retry_after_s=retry_after_s
+    )
     script.world.complete(
-        UpstreamAnswered(command_id=script.work(request_id), status=int(status), error=error)
+        UpstreamAnswered(
+            command_id=script.work(request_id),
+            status=int(status),
+            error=error if int(status) >= FIRST_ERROR_STATUS else None,
+        )
     )
 
 
@@ -207,9 +241,8 @@ def _overflow(script: Script, arguments: list[str], options: Options) -> None:
 
 def _failed(script: Script, arguments: list[str], options: Options) -> None:
     request_id, failure = arguments
-    event = UpstreamFailed(
-        command_id=script.work(request_id), failure=CallFailure(failure), reason="connection reset"
-    )
+    reason = REASONS.get(CallFailure(failure), "connection reset")
+    event = UpstreamFailed(command_id=script.work(request_id), failure=CallFailure(failure), reason=reason)
     script.world.complete(event)
 
 
@@ -217,7 +250,13 @@ def _relayed(script: Script, arguments: list[str], options: Options) -> None:
     request_id, *failure = arguments
     command_id = script.work(request_id)
     if failure:
-        event = RelayEnded(command_id=command_id, failure=RelayFailure(failure[0]), reason="connection reset")
+        kind, *resumable = failure
+        event = RelayEnded(
+            command_id=command_id,
+            failure=RelayFailure(kind),
+            reason=REASONS.get(RelayFailure(kind), "connection reset"),
+            resumable=Resumable(resumable[0]) if resumable else Resumable.NO,
+        )
     else:
         numbers = _numbers(options)
         usage = (

@@ -294,7 +294,7 @@ def answer(listener: socket.socket, *lines: bytes) -> threading.Thread:
     return thread
 
 
-WELCOME = b'{"welcome":{"protocol":1,"pid":1}}\n'
+WELCOME = b'{"welcome":{"protocol":2,"pid":1}}\n'
 
 
 def test_a_refusal_is_passed_on(state: StateDir, fake_host: socket.socket) -> None:

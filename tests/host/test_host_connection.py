@@ -9,7 +9,7 @@ import pytest
 
 from gatewright import codec
 from gatewright.events import HolderGone, SpecsReplaced
-from gatewright.leases import ReleaseLease
+from gatewright.leases import CallResult, ReleaseLease, ReportCall
 from gatewright_host import host_connection, host_protocol
 from gatewright_host.engine_host import EngineHost
 from gatewright_host.host_lock import read_announcement
@@ -19,6 +19,7 @@ from tests.host.conftest import Run
 from tests.support.host import PATIENCE_S, News, ask, fake_spec, is_running, until
 
 HOLDER = write_line(HELLO, Hello(PROTOCOL))
+REPORT = codec.encode(ReportCall(lease_id=ask(1).lease_id, result=CallResult.WELL)) + b"\n"
 WATCHER = write_line(HELLO, Hello(PROTOCOL, watch=True))
 
 
@@ -195,6 +196,7 @@ def test_versions_must_agree_to_hold_leases(run: Run, state: StateDir) -> None:
         ((HOLDER, b'{"LeaseEngine":{"lease_id":1,"variants":[]}}\n'), "no variant"),
         ((HOLDER, b"x" * 2000), "more than 1000 bytes"),
         ((WATCHER, codec.encode(ask(1)) + b"\n"), "a watcher holds no leases"),
+        ((WATCHER, REPORT), "a watcher holds no leases"),
     ],
 )
 def test_nonsense_is_answered_and_ends_the_connection(

@@ -14,7 +14,7 @@ from gatewright_host.state_dir import StateDir
 from tests.host.conftest import Run
 from tests.support.host import News, ask, fake_spec, until
 
-WELCOME = b'{"welcome":{"protocol":1,"pid":1}}\n'
+WELCOME = b'{"welcome":{"protocol":2,"pid":1}}\n'
 
 
 class Client:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewright.leases import LeaseLost, LeaseRefused, ReleaseLease
 from gatewright_host import host_main
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_lock import HostLock, read_announcement
@@ -37,6 +38,7 @@ def test_a_signal_ends_it_and_its_engines(state: StateDir, number: signal.Signal
             end_of(client)
             (report,) = client.status().engines
             process.send_signal(number)
+            client.send(ReleaseLease(lease_id=ask(1).lease_id))
             assert process.wait(PATIENCE_S) == 0
         assert not is_running(report.pid or 0)
         assert Records(state.records_dir).all() == []
@@ -44,12 +46,35 @@ def test_a_signal_ends_it_and_its_engines(state: StateDir, number: signal.Signal
         assert f"{number.name}: shutting down" in process.stderr.read()
 
 
+def test_after_a_signal_who_waits_is_refused_and_who_runs_has_a_grace(state: StateDir) -> None:
+    with (
+        host_process(state, "--grace", "600") as process,
+        BlockingHostClient.connect(state, start=False) as client,
+    ):
+        client.send(ask(1, fake_spec("deaf", stop_s=600)))
+        end_of(client)
+        client.send(ask(2, fake_spec(model="other")))
+        process.send_signal(signal.SIGTERM)
+        refused = end_of(client)
+        assert isinstance(refused, LeaseRefused)
+        assert refused.problem.kind == "ShuttingDown"
+        (report,) = [report for report in client.status().engines if report.pid is not None]
+        assert (report.engine.state, report.engine.leases) == ("ready", 1)
+        process.send_signal(signal.SIGTERM)
+        assert isinstance(end_of(client), LeaseLost)
+        assert process.wait(PATIENCE_S) == 0
+        assert not is_running(report.pid or 0)
+
+
 def test_a_second_signal_ends_engines_by_force(state: StateDir) -> None:
-    with host_process(state) as process, BlockingHostClient.connect(state, start=False) as client:
+    with (
+        host_process(state, "--grace", "0") as process,
+        BlockingHostClient.connect(state, start=False) as client,
+    ):
         client.send(ask(1, fake_spec("deaf", stop_s=600)))
         end_of(client)
         process.send_signal(signal.SIGTERM)
-        end_of(client)
+        assert isinstance(end_of(client), LeaseLost)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0

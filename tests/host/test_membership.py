@@ -16,7 +16,7 @@ from gatewright_host.host_protocol import HostLost
 from gatewright_host.membership import FleetMembership
 from gatewright_host.state_dir import StateDir
 from tests.host.conftest import Run
-from tests.support.host import News, ask, fake_spec, is_running, until
+from tests.support.host import PATIENCE_S, News, ask, fake_spec, is_running, until
 
 
 def problem_of(news: LeaseNews) -> Problem:
@@ -93,6 +93,55 @@ def test_it_takes_over_from_a_host_that_ends(run: Run, state: StateDir) -> None:
         assert isinstance(await news.end(3), LeaseGranted)
         assert second.owns_engines
         await second.__aexit__(None, None, None)
+
+    run(main())
+
+
+def test_a_host_that_ends_leaves_others_a_grace_and_gives_back_its_own_leases(
+    run: Run, state: StateDir
+) -> None:
+    async def main() -> None:
+        news = News()
+        async with (
+            FleetMembership(state, News()) as first,
+            FleetMembership(state, news) as second,
+        ):
+            first.send(ask(1))
+            second.send(ask(1))
+            await news.end()
+            (report,) = (await first.status()).engines
+            ending = asyncio.create_task(first.shutdown(grace_s=600))
+            await until(lambda: first._link is None)
+            second.send(ask(2))
+            assert problem_of(await news.end(2)).kind == "ShuttingDown"
+            (report,) = (await second.status()).engines
+            assert report.engine.leases == 1
+            assert is_running(report.pid or 0)
+            first.send(ask(2))  # nobody hears it
+            second.send(ReleaseLease(lease_id=ask(1).lease_id))
+            async with asyncio.timeout(PATIENCE_S):
+                await ending
+            assert not is_running(report.pid or 0)
+            assert len(news.ends) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_grace_can_be_cut_short(run: Run, state: StateDir, force: bool) -> None:
+    async def main() -> None:
+        news = News()
+        async with (
+            FleetMembership(state, News()) as first,
+            FleetMembership(state, news) as second,
+        ):
+            second.send(ask(1))
+            await news.end()
+            ending = asyncio.create_task(first.shutdown(grace_s=600))
+            await until(lambda: first._link is None)
+            await first.shutdown(force=force)
+            assert problem_of(await news.end(2)).kind == "ShuttingDown"
+            await ending
 
     run(main())
 

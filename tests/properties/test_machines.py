@@ -4,44 +4,58 @@
 which everybody must have got their outcome.
 """
 
+from random import Random
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gatewright.api.facts import UpstreamError, Usage
-from gatewright.commands import BeginRelay, CallUpstream, CountTokens, Outcome
-from gatewright.config import Config, Tokenization
+from gatewright.api.facts import ApiFormat, Continuation
+from gatewright.commands import Outcome
+from gatewright.config import CallTimeouts, Config, Tokenization
 from gatewright.events import (
-    CallFailure,
     ConfigReplaced,
     EngineExited,
     EngineProbed,
     EngineSpawned,
     Health,
-    RelayEnded,
-    RelayFailure,
     ShutdownRequested,
     SpecsReplaced,
     StopAsked,
-    TokenCountFailed,
-    TokensCounted,
-    UpstreamAnswered,
-    UpstreamFailed,
     Woke,
 )
 from tests.core.machines import build
-from tests.core.machines.world import Work, World
+from tests.core.machines.world import World
+from tests.properties.endings import completions, finish
 
-MODELS = ("qwen", "llama", "embed", "gpt")
+MODELS = ("qwen", "llama", "embed", "gpt", "mistral", "tiny")
 
 
 def make_config(binary: str = "llama-server") -> Config:
     timeouts = {"startup_s": 20.0, "idle_s": 30.0, "stop_s": 3.0}
     return build.config(
         build.model("qwen", 512, 2048, 8192, parallel=2, binary=binary, **timeouts),
-        build.model("llama", 4096, tokenization=Tokenization(binary="llama-tokenize"), **timeouts),
-        build.model("embed", 512, secondary=True, parallel=None, **timeouts),
-        build.remote_model("gpt", parallel=2),
+        build.model(
+            "llama",
+            4096,
+            tokenization=Tokenization(binary="llama-tokenize"),
+            fallbacks=("gpt",),
+            retries=5,
+            **timeouts,
+        ),
+        build.model(
+            "embed",
+            512,
+            secondary=True,
+            parallel=None,
+            call_timeouts=CallTimeouts(total_s=40.0),
+            **timeouts,
+        ),
+        build.remote_model(
+            "gpt", parallel=2, fallbacks=("mistral", "llama", "qwen", "embed"), prefill=Continuation.PREFIX
+        ),
+        build.remote_model("mistral", retries=9, fallbacks=("gpt",), max_attempts=3),
+        build.remote_model("tiny", 500, retries=1, fallbacks=("mistral", "qwen")),
         max_waiting=6,
         max_wait_s=10.0,
         queue_timeout_s=60.0,
@@ -66,20 +80,31 @@ class Machines(RuleBasedStateMachine):
 
     @initialize(immediate=st.booleans())
     def begin(self, immediate):
-        self.world = World(CONFIGS[0], immediate=immediate)
+        self.world = World(CONFIGS[0], immediate=immediate, jitter=Random(1).random)
 
     # --- clients
 
     @rule(
-        model=st.sampled_from(("qwen", "qwen", *MODELS)),
+        model=st.sampled_from(("qwen", "qwen", "gpt", *MODELS)),
         given=st.sampled_from((0, 100, 450, 600, 3000)),
         prompt_bytes=st.sampled_from((0, 0, 300, 2000)),
         stream=st.booleans(),
         answer=st.sampled_from((None, None, 1, 2000)),
+        client_timeout_s=st.sampled_from((None, None, 3.0, 30.0)),
+        is_text=st.booleans(),
     )
-    def receive(self, model, given, prompt_bytes, stream, answer):
+    def receive(self, *, model, given, prompt_bytes, stream, answer, client_timeout_s, is_text):
         self.requests += 1
-        facts = build.chat(model, prompt_bytes, given=given, stream=stream, answer=answer)
+        facts = build.chat(
+            model,
+            prompt_bytes,
+            given=given,
+            stream=stream,
+            answer=answer,
+            continuable=is_text or stream,
+            client_timeout_s=client_timeout_s,
+            format=ApiFormat.COMPLETION if is_text else ApiFormat.CHAT,
+        )
         self.world.receive(f"r{self.requests}", facts)
 
     @rule(
@@ -109,7 +134,7 @@ class Machines(RuleBasedStateMachine):
     @rule(data=st.data())
     def complete(self, data):
         command_id = data.draw(st.sampled_from(sorted(self.world.work)))
-        event = data.draw(completions(self.world.work[command_id]))
+        event = data.draw(completions(self.world, self.world.work[command_id]))
         self.used.append(event)
         self.world.complete(event)
 
@@ -249,71 +274,6 @@ class Machines(RuleBasedStateMachine):
         finish(self.world)
         outcomes = {client.record.outcome for client in self.world.clients.values()}
         assert outcomes <= set(Outcome)
-
-
-def completions(work: Work):
-    """Everything that may come of a count, call or relay."""
-    cid = work.command_id
-    match work:
-        case CountTokens():
-            counted = st.sampled_from((-1, 0, 100, 3000, 50_000)).map(
-                lambda tokens: TokensCounted(command_id=cid, prompt_tokens=tokens)
-            )
-            return counted | st.just(TokenCountFailed(command_id=cid, reason="no answer"))
-        case CallUpstream():
-            errors = (
-                None,
-                build.LOADING,
-                UpstreamError(message="no"),
-                *map(build.overflow, (None, 0, 700, 9000)),
-            )
-            return (
-                st.just(UpstreamAnswered(command_id=cid, status=200))
-                | st.sampled_from(errors).map(lambda e: UpstreamAnswered(command_id=cid, status=400, error=e))
-                | st.sampled_from(CallFailure).map(
-                    lambda f: UpstreamFailed(command_id=cid, failure=f, reason="x")
-                )
-            )
-        case BeginRelay():
-            usage = Usage(prompt_tokens=100, completion_tokens=3)
-            return st.sampled_from((None, None, *RelayFailure)).map(
-                lambda f: RelayEnded(command_id=cid, failure=f, reason="x", usage=None if f else usage)
-            )
-
-
-def finish(world: World) -> None:
-    """From now on nothing fails: everything must come to its end within a bounded time."""
-    world.immediate = True
-    world.carry_all()
-    give_up_at = world.now + 2000
-    while world.gateway.active:
-        for spawn in list(world.spawns.values()):
-            world.spawned(spawn)
-        for probe in list(world.probes.values()):
-            world.probed(EngineProbed(command_id=probe.command_id, health=Health.READY))
-        for process in list(world.processes.values()):
-            if process.signals:
-                world.exited(process.engine_id, "as told")
-        for work in list(world.work.values()):
-            world.complete(success(work, canceled=work.command_id in world.canceled))
-        world.pass_time(world.now + 1)
-        assert world.now < give_up_at, "somebody waits for ever"
-    world.check_finished()
-
-
-def success(work: Work, *, canceled: bool):
-    cid = work.command_id
-    match work:
-        case CountTokens() if canceled:
-            return TokenCountFailed(command_id=cid, reason="canceled")
-        case CountTokens():
-            return TokensCounted(command_id=cid, prompt_tokens=100)
-        case CallUpstream() if canceled:
-            return UpstreamFailed(command_id=cid, failure=CallFailure.CANCELED, reason="canceled")
-        case CallUpstream():
-            return UpstreamAnswered(command_id=cid, status=200)
-        case BeginRelay():
-            return RelayEnded(command_id=cid, failure=RelayFailure.CANCELED if canceled else None)
 
 
 TestMachines = Machines.TestCase

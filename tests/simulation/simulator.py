@@ -6,9 +6,9 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from gatewright.api.facts import UpstreamError, Usage
+from gatewright.api.facts import Continuation, Resumable, UpstreamError, Usage
 from gatewright.commands import (
     BeginRelay,
     CallUpstream,
@@ -38,8 +38,8 @@ from gatewright.events import (
     UpstreamFailed,
 )
 from gatewright.ids import CommandId, EngineId, RequestId
+from gatewright.rendering import render
 from tests.core.machines.build import chat, overflow
-from tests.core.machines.text import render
 from tests.core.machines.world import World
 
 
@@ -54,17 +54,30 @@ class Faults:
     probe_is_lost: float = 0.05
     count_fails: float = 0.2
     call_breaks: float = 0.05
-    call_fails_with_500: float = 0.05
+    call_is_refused: float = 0.1
+    call_is_silent: float = 0.05
+    continuation_differs: float = 0.2
+    continuation_is_refused: float = 0.2
     relay_breaks: float = 0.05
     relay_is_incomplete: float = 0.02
     client_vanishes: float = 0.2
+    client_is_impatient: float = 0.1
     engine_crash_every_s: float = 60.0
     engine_hang_every_s: float = 120.0
     connection_lost_every_s: float = 200.0
     operator_stops_every_s: float = 90.0
     reload_every_s: float = 120.0
+    outage_every_s: float = 100.0
 
 
+REFUSALS = (
+    (500, UpstreamError(message="sorry")),
+    (503, UpstreamError(message="overloaded", retry_after_s=2.0)),
+    (429, UpstreamError(message="slow down", retry_after_s=20.0)),
+    (401, UpstreamError(message="who are you?")),
+    (400, UpstreamError(message="no", code="content_filter")),
+)
+OUTAGE_S = 30.0
 NO_FAULTS = Faults(
     **{name: (float("inf") if name.endswith("_s") else 0.0) for name in Faults.__annotations__}
 )
@@ -137,7 +150,8 @@ class Simulation:
             RecordRequest: lambda record: self.records.append((self.world.now, record)),
             Drained: lambda _: setattr(self, "drained", True),
         }
-        self.world = World(configs[0], observe=self._observe)
+        self._outages: dict[str, float] = {}  # until when a provider's model answers nobody
+        self.world = World(configs[0], observe=self._observe, jitter=Random(seed).random)
         for each in traffic:
             self._arrive_later(each)
 
@@ -172,11 +186,13 @@ class Simulation:
             (faults.connection_lost_every_s, self.world.reconnect),
             (faults.operator_stops_every_s, self._stop_one),
             (faults.reload_every_s, self._reload),
+            (faults.outage_every_s, self._begin_outage),
         ):
             self._again_and_again(every_s, act)
 
     def end_faults(self) -> None:
         self.faults = NO_FAULTS
+        self._outages.clear()
 
     def end_arrivals(self) -> None:
         self._arriving = False
@@ -223,7 +239,14 @@ class Simulation:
         self._answer_s[request_id] = self.random.uniform(*traffic.answer_s)
         size = int(tokens * self.random.uniform(3.0, 5.0))
         vanishes, patience_s = self._happens(self.faults.client_vanishes), self.random.expovariate(1 / 10)
-        self.world.receive(request_id, chat(traffic.model, size, stream=self._happens(0.5)))
+        facts = chat(
+            traffic.model,
+            size,
+            stream=self._happens(0.5),
+            continuable=self._happens(0.8),
+            client_timeout_s=5.0 if self._happens(self.faults.client_is_impatient) else 600.0,
+        )
+        self.world.receive(request_id, facts)
         if vanishes:
             self.later(patience_s, lambda: self._vanish(request_id))
 
@@ -306,6 +329,10 @@ class Simulation:
         specs = [tuple(spec for model in each.models for spec in model.variants) for each in (old, new)]
         self.world.fleet_event(SpecsReplaced(old=specs[0], new=specs[1]))
 
+    def _begin_outage(self) -> None:
+        remote = [model.variants[0].upstream_model for model in self.world.config.models if model.is_remote]
+        self._outages[self.random.choice(remote)] = self.world.now + OUTAGE_S
+
     # --- counts, calls, relays
 
     def _engine_at(self, base_url: str) -> Engine | None:
@@ -336,17 +363,28 @@ class Simulation:
         self._finish_later(command.command_id, self.random.uniform(0.001, 0.05), event, engine)
 
     def _call(self, command: CallUpstream) -> None:
-        cid, is_remote = command.command_id, command.upstream_model is not None
+        cid, is_remote = command.command_id, command.api_key_env is not None
         engine = None if is_remote else self._engine_at(command.base_url)
         self._base_url[command.request_id] = command.base_url
         first_byte_s = self.random.uniform(0.05, 1.0)
         event: Any = UpstreamAnswered(command_id=cid, status=200)
+        continuation = command.continuation
         if engine is None and not is_remote:
             event = UpstreamFailed(command_id=cid, failure=CallFailure.UNREACHABLE, reason="refused")
         elif self._happens(self.faults.call_breaks):
             event = UpstreamFailed(command_id=cid, failure=CallFailure.BROKEN, reason="reset")
-        elif self._happens(self.faults.call_fails_with_500):
-            event = UpstreamAnswered(command_id=cid, status=500, error=UpstreamError(message="sorry"))
+        elif self._outages.get(command.upstream_model or "", 0.0) > self.world.now:
+            event = UpstreamAnswered(command_id=cid, status=503, error=UpstreamError(message="out of order"))
+        elif command.head_timeout_s is not None and self._happens(self.faults.call_is_silent):
+            event = UpstreamFailed(command_id=cid, failure=CallFailure.TIMEOUT, reason="silent")
+            first_byte_s = command.head_timeout_s
+        elif self._happens(self.faults.call_is_refused):
+            status, error = self.random.choice(REFUSALS)
+            event = UpstreamAnswered(command_id=cid, status=status, error=error)
+        elif continuation is Continuation.REPEAT and self._happens(self.faults.continuation_differs):
+            event = UpstreamFailed(command_id=cid, failure=CallFailure.DIFFERENT, reason="it differs")
+        elif continuation is not None and self._happens(self.faults.continuation_is_refused):
+            event = UpstreamAnswered(command_id=cid, status=400, error=UpstreamError(message="no prefill"))
         elif not is_remote:
             process = self.world.processes[EngineId(int(command.base_url.rpartition("-")[2]))]
             tokens = self._tokens[command.request_id]
@@ -360,11 +398,18 @@ class Simulation:
         usage = Usage(prompt_tokens=self._tokens[command.request_id], completion_tokens=50)
         event = RelayEnded(command_id=cid, usage=usage, finish_reason="stop")
         if self._happens(self.faults.relay_breaks):
-            event = RelayEnded(command_id=cid, failure=RelayFailure.BROKEN, reason="reset")
+            event = self._broken(command)
         elif self._happens(self.faults.relay_is_incomplete):
-            event = RelayEnded(command_id=cid, failure=RelayFailure.INCOMPLETE, reason="no end")
+            event = evolve(self._broken(command), failure=RelayFailure.INCOMPLETE, reason="no end")
         engine = self._engine_at(self._base_url[command.request_id])
         self._finish_later(cid, self._answer_s[command.request_id], event, engine)
+
+    def _broken(self, command: BeginRelay) -> RelayEnded:
+        is_stream = self.world.clients[command.request_id].facts.stream
+        resumable = self.random.choice(list(Resumable)) if is_stream else Resumable.NO
+        return RelayEnded(
+            command_id=command.command_id, failure=RelayFailure.BROKEN, reason="reset", resumable=resumable
+        )
 
     def _break(self, command_id: CommandId) -> None:
         """Its engine is gone."""
@@ -375,10 +420,8 @@ class Simulation:
                 self.world.complete(
                     UpstreamFailed(command_id=command_id, failure=CallFailure.BROKEN, reason="reset")
                 )
-            case BeginRelay():
-                self.world.complete(
-                    RelayEnded(command_id=command_id, failure=RelayFailure.BROKEN, reason="reset")
-                )
+            case BeginRelay() as command:
+                self.world.complete(self._broken(command))
 
     def _cancel(self, command: CancelUpstream) -> None:
         def stop() -> None:

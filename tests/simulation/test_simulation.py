@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewright.api.facts import Continuation
 from gatewright.commands import Outcome
 from gatewright.config import Config, Tokenization
 from gatewright.events import ShutdownRequested
@@ -25,7 +26,8 @@ def make_config(binary: str = "llama-server") -> Config:
         build.model("qwen", 1024, 4096, 16384, parallel=2, binary=binary, **timeouts),
         build.model("llama", 8192, tokenization=Tokenization(binary="llama-tokenize"), **timeouts),
         build.model("embed", 8192, secondary=True, parallel=4, **timeouts),
-        build.remote_model("gpt", parallel=3),
+        build.remote_model("gpt", parallel=3, fallbacks=("mistral", "llama")),
+        build.remote_model("mistral", prefill=Continuation.PREFIX),
         max_wait_s=15.0,
         queue_timeout_s=300.0,
     )
@@ -37,6 +39,7 @@ TRAFFIC = (
     Traffic(model="llama", every_s=10.0, tokens=(10, 5000), answer_s=(0.2, 4.0)),
     Traffic(model="embed", every_s=2.0, tokens=(10, 500), answer_s=(0.01, 0.1)),
     Traffic(model="gpt", every_s=3.0, answer_s=(0.2, 10.0)),
+    Traffic(model="mistral", every_s=9.0, answer_s=(0.2, 10.0)),
 )
 
 
@@ -65,11 +68,19 @@ def test_faults_pass_and_everybody_gets_an_outcome(seed):
     assert len(simulation.records) == len(world.clients)
     assert outcomes[Outcome.ANSWERED] > 50
     assert outcomes[Outcome.CANCELED] > 5
+    mended = [
+        record
+        for _, record in simulation.records
+        if record.outcome is Outcome.ANSWERED and record.failed_attempts
+    ]
+    assert len(mended) > 10, "what failed once is often answered all the same"
+    assert any(record.failed_attempts[0].model != record.model for record in mended), "by a fallback"
 
     good_from = FAULTY_S + QUIET_S
     later = [record for at, record in simulation.records if at - record.total_s >= good_from]
     assert len(later) > 50
     assert {record.outcome for record in later} == {Outcome.ANSWERED}, "without faults everybody is answered"
+    assert not any(record.failed_attempts for record in later), "by whom they asked, at once"
 
     assert world.gateway.wake_at is None
     world.fleet_event(ShutdownRequested())

@@ -215,6 +215,8 @@ def stream_lines(
         "POST", path, json.dumps({"stream": True, **body}), {"Content-Type": "application/json"}
     )
     try:
-        yield connection.getresponse()
+        # Of a server that closes after its answer, the response alone holds the socket.
+        with connection.getresponse() as response:
+            yield response
     finally:
         connection.close()

@@ -4,8 +4,6 @@ import asyncio
 import logging
 from typing import Final, assert_never
 
-from attrs import evolve
-
 from gatewright.api.access import check_access
 from gatewright.api.facts import ApiFormat
 from gatewright.api.request import read_request
@@ -25,9 +23,9 @@ from gatewright.wire.server import (
 )
 from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.exchange import Exchange
-from gatewright_asyncio.local import JSON, local_document
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream, StreamLost, StreamTimeout
+from gatewright_host.local_answers import JSON, late_request, local_document
 from gatewright_host.upstream_calls import ClientRequest
 
 logger: Final = logging.getLogger("gatewright.server")
@@ -138,7 +136,7 @@ class ClientConnection:
                         return (
                             None
                             if self._wire.is_idle
-                            else BadRequest(_timed_out("head", server.head_timeout_s))
+                            else BadRequest(late_request("head", server.head_timeout_s))
                         )
                 case RequestHead() as head:
                     return head
@@ -162,7 +160,7 @@ class ClientConnection:
                     try:
                         self._wire.receive(await self._stream.read(timeout_s))
                     except StreamTimeout:
-                        return _timed_out("body", timeout_s)
+                        return late_request("body", timeout_s)
                 case BodyChunk(data=data):
                     chunks.append(data)
                 case RequestEnd():
@@ -200,7 +198,7 @@ class ClientConnection:
 
     def _answer_locally(self, answer: Answer, request_id: RequestId, route: Route) -> None:
         try:
-            document = local_document(route, self._service)
+            document = local_document(route, self._service.config, self._service.started_at)
         except ModelNotFound as error:
             answer.problem(error.problem, route.format, (("x-request-id", request_id),))
             return
@@ -222,8 +220,3 @@ class ClientConnection:
         finally:
             if answer.dump is not None:
                 answer.dump.close()
-
-
-def _timed_out(what: str, timeout_s: float) -> Problem:
-    text = f"the request's {what} did not arrive within {timeout_s:g} s"
-    return evolve(InvalidRequest(text).problem, status=408, code="request_timeout")

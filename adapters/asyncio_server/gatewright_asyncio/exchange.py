@@ -1,14 +1,17 @@
-"""One request's task: carries out, in order, what the Gateway commands for it. One method per command."""
+"""One request's task: carries out, in order, what the Gateway commands for it. One method per command.
+
+`gatewright_host.blocking.exchange` does the same for a thread.
+"""
 
 import asyncio
 import logging
 from collections import deque
+from time import monotonic
 from typing import Final, assert_never
 
 from attrs import evolve
 
 from gatewright.api.counting import prompt_text
-from gatewright.api.facts import FIRST_ERROR_STATUS
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -32,30 +35,26 @@ from gatewright.events import (
     UpstreamAnswered,
     UpstreamFailed,
 )
-from gatewright.wire.client import (
-    BodyData,
-    ResponseEnd,
-    ResponseHead,
-    UpstreamBroken,
-)
+from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import NeedData
+from gatewright.wire.upstream_answer import Begun, CallBroken, Unanswered, UpstreamAnswer
 from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.driver import Driver
-from gatewright_asyncio.relay import HeldAnswer, Relay
+from gatewright_asyncio.relay import Relay
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
 from gatewright_asyncio.upstreams import Connection, UpstreamPool
 from gatewright_host.driving import RequestCommand
 from gatewright_host.request_log import log_record
 from gatewright_host.tokenizer_program import count_with_program
 from gatewright_host.upstream_calls import (
-    COUNT_TIMEOUT_S,
-    ERROR_BODY_BYTES,
     Address,
+    CallStopped,
     ClientRequest,
+    Patience,
     UpstreamRequest,
+    count_call,
     count_request,
     read_count,
-    upstream_answered,
     upstream_request,
 )
 
@@ -79,11 +78,12 @@ class Exchange:
         self._request = request
         self._id = request.request_id
         self._facts = request.facts
+        self._sent = SentAnswer(request.facts)
         self._commands: deque[RequestCommand] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._canceled = False
         self._connection: Connection | None = None
-        self._held: HeldAnswer | None = None
+        self._upstream: UpstreamAnswer | None = None
 
     # --- called by the driver
 
@@ -161,25 +161,23 @@ class Exchange:
         """Close a connection that is in the middle of an exchange, keep one that is not."""
         if self._connection is not None:
             self._pool.give_back(self._connection)
-        self._connection = self._held = None
+        self._connection = self._upstream = None
 
     # --- calling
 
     async def _call(self, command: CallUpstream) -> UpstreamAnswered | UpstreamFailed:
         try:
-            held = await self._hold_answer(command)
-        except StreamTimeout:
-            return self._call_failed(command, CallFailure.TIMEOUT, "no answer in time")
-        except OSError as error:
-            return self._call_failed(command, CallFailure.UNREACHABLE, f"cannot connect: {error}")
+            request = upstream_request(self._request, command, self._sent)
+            begun = await self._begin_answer(request, command)
+        except CallStopped as stopped:
+            return self._call_failed(command, stopped.failure, stopped.reason)
         except StreamLost as error:
             return self._call_failed(command, CallFailure.BROKEN, str(error))
         except Exception as error:
             # Without its completion the request would never end, and its engine never be free again.
             logger.exception("a bug: the call of %s failed", self._id)
             return self._call_failed(command, CallFailure.BROKEN, str(error))
-        self._held = held
-        return upstream_answered(command, held.head, held.body)
+        return UpstreamAnswered(command_id=command.command_id, status=begun.status, error=begun.error)
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()
@@ -187,85 +185,76 @@ class Exchange:
             failure = CallFailure.CANCELED
         return UpstreamFailed(command_id=command.command_id, failure=failure, reason=reason)
 
-    async def _hold_answer(self, command: CallUpstream) -> HeldAnswer:
+    async def _begin_answer(self, request: UpstreamRequest, command: CallUpstream) -> Begun:
         address = self._pool.address_of(command.base_url)
-        request = upstream_request(self._request, command)
         connection = None if self._canceled else self._pool.take_idle(address)
         if connection is not None:
-            held = await self._exchange(connection, request, command.first_byte_timeout_s)
-            if held is not None:
-                return held
+            begun = await self._hold_answer(connection, request, command)
+            if begun is not None:
+                return begun
             # The upstream closed a kept connection while the request was on its way: a fresh one tells.
-        if self._canceled:
-            raise StreamLost("canceled")
         connection = await self._connect(address, command.connect_timeout_s)
-        held = await self._exchange(connection, request, command.first_byte_timeout_s)
-        if held is None:
-            raise StreamLost("the upstream closed the connection without an answer")
-        return held
+        begun = await self._hold_answer(connection, request, command)
+        if begun is None:
+            raise CallStopped(CallFailure.BROKEN, "the upstream closed the connection without an answer")
+        return begun
 
     async def _connect(self, address: Address, timeout_s: float) -> Connection:
+        if self._canceled:
+            raise StreamLost("canceled")
         try:
             return await self._pool.open(address, timeout_s)
         except StreamTimeout:
-            raise TimeoutError(f"no connection within {timeout_s:g} s") from None
+            raise CallStopped(CallFailure.TIMEOUT, f"no connection within {timeout_s:g} s") from None
+        except OSError as error:
+            raise CallStopped(CallFailure.UNREACHABLE, f"cannot connect: {error}") from None
 
-    async def _exchange(
-        self, connection: Connection, request: UpstreamRequest, first_byte_timeout_s: float | None
-    ) -> HeldAnswer | None:
-        """Send a request and wait for the first byte of its answer's body, or all of a small error's.
+    async def _hold_answer(
+        self, connection: Connection, request: UpstreamRequest, command: CallUpstream
+    ) -> Begun | None:
+        """Send a request and wait until its answer has begun.
 
         Returns:
             None if the connection was closed without a byte of an answer.
         """
-        self._connection = connection
-        address: Address = connection.address
-        stream, exchange = connection.stream, connection.exchange
-        for piece in exchange.request_bytes(
-            request.method, address.authority, address.prefix + request.path, request.headers, request.body
-        ):
+        self._connection, stream = connection, connection.stream
+        upstream = UpstreamAnswer(connection.exchange, request.facts, self._sent, command.continuation)
+        patience = Patience(command, monotonic())
+        for piece in request.pieces(connection.exchange, connection.address):
             stream.write(piece)
-        head: ResponseHead | None = None
-        received = b""
         while True:
-            match exchange.next_event():
+            match upstream.hold():
                 case NeedData():
-                    if received and head is not None and head.status < FIRST_ERROR_STATUS:
-                        return HeldAnswer(connection, head, received, ended=False)
-                    exchange.receive(await stream.read(first_byte_timeout_s))
-                case ResponseHead() as head:
-                    pass
-                case BodyData(data=data):
-                    received += data
-                    if head is not None and len(received) > ERROR_BODY_BYTES:
-                        return HeldAnswer(connection, head, received, ended=False)
-                case ResponseEnd():
-                    assert head is not None
-                    return HeldAnswer(connection, head, received, ended=True)
-                case UpstreamBroken(reason=reason, unanswered=unanswered):
-                    if head is not None and received and head.status < FIRST_ERROR_STATUS:
-                        return HeldAnswer(connection, head, received, ended=False)
-                    stream.abort()
-                    self._connection = None
-                    if unanswered and not self._canceled:
-                        return None
-                    raise StreamLost(reason)
+                    has_head = upstream.head is not None
+                    try:
+                        upstream.receive(await stream.read(patience.left_s(monotonic(), has_head=has_head)))
+                    except StreamTimeout:
+                        raise patience.ended(monotonic(), has_head=has_head) from None
+                case Begun() as begun:
+                    self._upstream = upstream
+                    return begun
+                case Unanswered() if not self._canceled:
+                    self._drop_upstream()
+                    return None
+                case Unanswered():
+                    raise StreamLost("canceled")
+                case CallBroken(failure=failure, reason=reason):
+                    raise CallStopped(failure, reason)
                 case _ as unreachable:
                     assert_never(unreachable)
 
     # --- relaying
 
     async def _relay(self, command: BeginRelay) -> RelayEnded:
-        assert self._held is not None
+        assert self._upstream is not None
+        assert self._connection is not None
         try:
-            ended = await Relay(command, self._held, self._answer, self._facts.format).run()
+            ended = await Relay(command, self._upstream, self._connection, self._answer, self._sent).run()
         except Exception as error:
             logger.exception("a bug: the relay of %s failed", self._id)
             ended = RelayEnded(command_id=command.command_id, failure=RelayFailure.BROKEN, reason=str(error))
-        if ended.failure is not None:
-            self._held.connection.stream.abort()
-            if self._canceled:
-                ended = evolve(ended, failure=RelayFailure.CANCELED)
+        if ended.failure is not None and self._canceled:
+            ended = evolve(ended, failure=RelayFailure.CANCELED)
         self._drop_upstream()
         return ended
 
@@ -279,20 +268,16 @@ class Exchange:
                     count_with_program, command.tokenization, text, self._facts.messages
                 )
             else:
-                assert command.base_url is not None
-                tokens = await self._count_on_engine(command.base_url)
+                tokens = await self._count_on_engine(command)
         except Exception as error:  # noqa: BLE001  # whatever it is: there are other ways to go on than a count
             return TokenCountFailed(command_id=command.command_id, reason=str(error) or type(error).__name__)
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 
-    async def _count_on_engine(self, base_url: str) -> int:
-        address = self._pool.address_of(base_url)
+    async def _count_on_engine(self, command: CountTokens) -> int:
         request = count_request(self._request)
         try:
-            connection = await self._connect(address, COUNT_TIMEOUT_S)
-            held = await self._exchange(connection, request, COUNT_TIMEOUT_S)
+            begun = await self._begin_answer(request, count_call(command))
+            assert self._upstream is not None
+            return read_count(request, begun.status, self._upstream.take())
         finally:
             self._drop_upstream()
-        if held is None or not held.ended:
-            raise ValueError("the engine did not count")
-        return read_count(request, held.head.status, held.body)

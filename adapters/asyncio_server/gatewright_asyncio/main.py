@@ -24,13 +24,10 @@ from gatewright_host.config_files import load_config
 from gatewright_host.host_protocol import HostLost, HostRefused
 from gatewright_host.log_setup import set_up_logging
 from gatewright_host.state_dir import StateDirError
-from gatewright_host.trace_file import TraceFile
+from gatewright_host.trace_file import open_trace
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
-
-TRACE_VARIABLE: Final = "GATEWRIGHT_TRACE"
-"""Names a file in which every step of both machines is recorded, to be replayed."""
 
 NO_CONFIG: Final = (
     "there is no configuration: name one with --config FILE, serve a model with --model FILE.gguf, "
@@ -169,9 +166,7 @@ def _serve(config: Config, chosen: ChosenConfig, overrides: _Overrides) -> int:
         logger.info("listening on %s; models: %s", ", ".join(urls), names)
 
     async def run() -> None:
-        with contextlib.ExitStack() as stack:
-            trace_path = os.environ.get(TRACE_VARIABLE)
-            trace = stack.enter_context(TraceFile(Path(trace_path))) if trace_path else None
+        with open_trace(os.environ) or contextlib.nullcontext() as trace:
             server = Server(
                 config, reload=reload if path is not None else None, on_listening=announce, trace=trace
             )

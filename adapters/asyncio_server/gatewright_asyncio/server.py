@@ -17,15 +17,15 @@ from gatewright.config import Config
 from gatewright.engines.spec import EngineSpec
 from gatewright.errors import ConfigError, TooManyConnections
 from gatewright.events import ConfigReplaced, ShutdownRequested
-from gatewright.gateway import Gateway
+from gatewright.trace import Trace
 from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.connection import ClientConnection
 from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.listeners import CannotListen, Listeners
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream
+from gatewright_host.driving import make_gateway
 from gatewright_host.dumps import Dumps
-from gatewright_host.fleet_driver import Trace
 from gatewright_host.log_setup import set_up_logging
 from gatewright_host.membership import FleetMembership
 from gatewright_host.state_dir import StateDir
@@ -64,7 +64,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
         self._unconnected = asyncio.Event()
-        self._driver = Driver(Gateway(config), trace)
+        self._driver = Driver(make_gateway(config, trace), trace)
         self._service = Service(config, self._driver, int(time.time()))
         self._open_dumps(config)
         if self._service.dumps is not None and config.server.clear_dumps_on_start:
@@ -83,8 +83,6 @@ class Server:
         ):
             self._fleet = fleet
             self._driver.link = fleet
-            if self._trace is not None:
-                self._driver.submit(ConfigReplaced(config=self._config))  # a replay has it from here
             self._tasks = tasks
             self._listeners = Listeners(
                 lambda stream: self._accept(stream, over_unix_socket=False),

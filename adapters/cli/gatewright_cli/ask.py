@@ -1,5 +1,6 @@
 """`gw-cli ask`: the answer on standard output as it comes, everything else on standard error."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from gatewright_cli.question import Question, QuestionRequest, join_prompt, make
 from gatewright_cli.terminal import Terminal, close_output, printable
 from gatewright_host.blocking.service import Service
 from gatewright_host.host_client import BlockingHostClient
+from gatewright_host.trace_file import open_trace
 
 DEMO_NOTE: Final = (
     "this is the bundled demo model; ask a real one with --model FILE.gguf, or write a gatewright.lua"
@@ -118,7 +120,9 @@ class _Conversation:
         """Put the question, print the answer, and return the exit code."""
         config = self._found.chosen.config
         state = self._common.state(config)
-        service = Service(config, lambda: BlockingHostClient.connect(state), on_news=self._hear)
+        # The end of the process closes the trace: a request that is given up may go on writing to it.
+        trace = open_trace(os.environ)
+        service = Service(config, lambda: BlockingHostClient.connect(state), trace=trace, on_news=self._hear)
         asking = Asking(service, request, self._answer, self._progress)
         try:
             record = asking.run(timeout_s)

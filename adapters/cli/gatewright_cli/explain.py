@@ -3,9 +3,9 @@
 from typing import Any, Final, assert_never
 
 import click
-from attrs import frozen
+from attrs import asdict, frozen
 
-from gatewright.config import ModelConfig
+from gatewright.config import CallTimeouts, Config, ModelConfig
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import Problem
 from gatewright.selection.tokens import TokenEstimate, TokenEstimator
@@ -33,6 +33,7 @@ class Explanation:
 
     Attributes:
         model: The model.
+        fallbacks: Names of the models that are asked in turn if it fails.
         prompt_bytes: Text of the prompt, in bytes.
         prompt: Bounds for the prompt.
         answer_tokens: What is kept free for the answer.
@@ -48,6 +49,7 @@ class Explanation:
     """
 
     model: ModelConfig
+    fallbacks: tuple[str, ...]
     prompt_bytes: int
     prompt: TokenEstimate
     answer_tokens: int
@@ -91,15 +93,15 @@ def command(
     """
     question = Question(prompt=join_prompt(words), system=system, max_tokens=max_tokens)
     found = choose_model(common, model)
-    explanation = explain(found.model, make_request(found.model, question))
+    explanation = explain(found.chosen.config, found.model, make_request(found.model, question))
     if as_json:
         print_json(_as_json(explanation))
     else:
-        _print(explanation)
+        _print(explanation, verbose=common.verbose)
     return exits.DONE
 
 
-def explain(model: ModelConfig, request: QuestionRequest) -> Explanation:
+def explain(config: Config, model: ModelConfig, request: QuestionRequest) -> Explanation:
     """Ask the core what it would do with a request, knowing nothing of earlier ones."""
     facts = request.facts
     estimate = TokenEstimator().estimate(model.name, facts)
@@ -119,6 +121,7 @@ def explain(model: ModelConfig, request: QuestionRequest) -> Explanation:
     answer = min(reserve, need - decisive)
     return Explanation(
         model=model,
+        fallbacks=tuple(fallback.name for fallback in config.chain_of(model)[1:]),
         prompt_bytes=facts.prompt_bytes,
         prompt=estimate,
         answer_tokens=answer,
@@ -134,7 +137,7 @@ def explain(model: ModelConfig, request: QuestionRequest) -> Explanation:
     )
 
 
-def _print(explanation: Explanation) -> None:
+def _print(explanation: Explanation, *, verbose: bool) -> None:
     size = explanation.prompt
     bound = "at most" if explanation.decisive_tokens == size.high else "likely"
     lines = {
@@ -145,6 +148,11 @@ def _print(explanation: Explanation) -> None:
         "need": f"{explanation.need_tokens} tokens (prompt of {bound} {explanation.decisive_tokens}, answer, margin)",
         "count": _count_text(explanation),
     }
+    if explanation.fallbacks:
+        lines["then"] = f"{', '.join(explanation.fallbacks)} (in turn, if it fails)"
+    if verbose:
+        lines["calls"] = _calls_text(explanation.model)
+        lines["limits"] = _limits_text(explanation.model.timeouts)
     for label, text in lines.items():
         click.echo(f"{click.style(label.ljust(_LABEL_WIDTH), dim=True)}{text}")
     click.echo()
@@ -171,6 +179,22 @@ def _count_text(explanation: Explanation) -> str:
     return f"asked of a running engine of the model{program}, else the likely size decides"
 
 
+def _calls_text(model: ModelConfig) -> str:
+    most = "" if model.max_attempts is None else f", at most {model.max_attempts} calls over all models"
+    retries = "1 retry" if model.retries == 1 else f"{model.retries or 'no'} retries"
+    return f"{retries} of a failed call{most}"
+
+
+def _limits_text(timeouts: CallTimeouts) -> str:
+    limits = _limits(timeouts).items()
+    return ", ".join(f"{name} {'-' if seconds is None else f'{seconds:g} s'}" for name, seconds in limits)
+
+
+def _limits(timeouts: CallTimeouts) -> dict[str, float | None]:
+    """The timeouts by their names in the configuration file."""
+    return {name.removesuffix("_s"): seconds for name, seconds in asdict(timeouts).items()}
+
+
 def _context_text(context_tokens: int) -> str:
     return "-" if context_tokens == UNBOUNDED_CONTEXT_TOKENS else str(context_tokens)
 
@@ -179,6 +203,10 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
     size = explanation.prompt
     return {
         "model": explanation.model.name,
+        "fallbacks": list(explanation.fallbacks),
+        "retries": explanation.model.retries,
+        "max_attempts": explanation.model.max_attempts,
+        "timeouts": _limits(explanation.model.timeouts),
         "prompt": {
             "bytes": explanation.prompt_bytes,
             "low": size.low,

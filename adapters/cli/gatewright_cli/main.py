@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "ps": "Show the engines.",
     "stop": "Stop engines.",
     "logs": "Show what the engines print.",
+    "replay": "Replay a recorded trace, and show where it differs.",
+    "verify": "Check a running gateway.",
     "version": "Print the version.",
 }
 """Subcommands in the order of the help; module `gatewright_cli.NAME` holds each, as `command`."""

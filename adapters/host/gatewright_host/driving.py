@@ -1,6 +1,9 @@
 """What the async and the blocking driver share of driving a Gateway."""
 
+import random
+import secrets
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from gatewright.commands import (
@@ -15,10 +18,17 @@ from gatewright.commands import (
     SendComment,
     SendProblem,
 )
-from gatewright.trace import TraceLine
+from gatewright.config import Config
+from gatewright.events import GatewayStarted
+from gatewright.gateway import Gateway
+from gatewright.trace import Trace, TraceLine
+
+__all__ = ["MACHINE", "RequestCommand", "Trace", "make_gateway", "make_jitter"]
 
 MACHINE: Final = "gateway"
 """Name of the machine in traces."""
+_SEED_BITS: Final = 48
+"""Every reader of JSON takes a number of so many for a whole one."""
 
 RequestCommand = (
     CountTokens
@@ -34,5 +44,21 @@ RequestCommand = (
 )
 """Commands that are carried out for their request, in order; `RecordRequest` is always the last."""
 
-Trace = Callable[[TraceLine], None]
-"""Takes what a machine was told and answered, in the order in which that happened; it must return at once."""
+
+def make_gateway(config: Config, trace: Trace | None) -> Gateway:
+    """A new Gateway, whose trace begins with how it was made.
+
+    Args:
+        config: Configuration.
+        trace: Told of every event and its commands; None tells nobody.
+    """
+    seed = secrets.randbits(_SEED_BITS)
+    if trace is not None:
+        started = GatewayStarted(config=config, seed=seed)
+        trace(TraceLine(machine=MACHINE, now=monotonic(), event=started, commands=()))
+    return Gateway(config, make_jitter(seed))
+
+
+def make_jitter(seed: int) -> Callable[[], float]:
+    """Numbers from 0 to 1, excluded: the same ones for the same seed."""
+    return random.Random(seed).random  # noqa: S311  # spreads repetitions over time, and keeps no secret

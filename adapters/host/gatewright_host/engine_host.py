@@ -10,10 +10,10 @@ from typing import Final, Self
 
 from gatewright.engines.spec import EngineSpec
 from gatewright.events import LeaseAsked, ShutdownRequested, SpecsReplaced, StopAsked
-from gatewright.fleet import Fleet
 from gatewright.leases import LeaseRequest
+from gatewright.trace import Trace
 from gatewright_host.engine_log import EnginesLogFile
-from gatewright_host.fleet_driver import Deliver, FleetDriver, Trace
+from gatewright_host.fleet_driver import Deliver, FleetDriver, make_fleet
 from gatewright_host.host_lock import Announcement, HostLock, HostRunning
 from gatewright_host.host_socket import HostSocket
 from gatewright_host.host_status import EngineReport, HostStatus
@@ -87,8 +87,8 @@ class EngineHost:
         self._lock.acquire()
         try:
             await self._sweep()
-            fleet = Fleet(linger_s=self._linger_s, now=time.monotonic())
             file = EnginesLogFile(self.state.engines_log)
+            fleet = make_fleet(self._linger_s, self._trace)
             self._driver = FleetDriver(fleet, self._records, file, self._trace)
             self._socket = HostSocket(self, self._driver)
             path = self.state.choose_socket()
@@ -184,13 +184,18 @@ class EngineHost:
             engines=tuple(engines),
         )
 
-    def request_shutdown(self, *, force: bool = False) -> None:
-        """Refuse what waits, take back all leases, and end all engines; `wait_exit` tells when that is done."""
-        self.driver.feed(ShutdownRequested(force=force))
+    def request_shutdown(self, *, force: bool = False, grace_s: float = 0.0) -> None:
+        """Refuse what waits, take back all leases, and end all engines; `wait_exit` tells when that is done.
 
-    async def shutdown(self, *, force: bool = False) -> None:
+        Args:
+            force: Kill them.
+            grace_s: Seconds for which leases that were granted are left alone first.
+        """
+        self.driver.feed(ShutdownRequested(force=force, grace_s=grace_s))
+
+    async def shutdown(self, *, force: bool = False, grace_s: float = 0.0) -> None:
         """`request_shutdown`, and wait until all engines are gone."""
-        self.request_shutdown(force=force)
+        self.request_shutdown(force=force, grace_s=grace_s)
         await self.wait_exit()
 
     async def wait_exit(self) -> str:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gatewright.commands import (
     ExitHost,
@@ -23,6 +23,7 @@ from gatewright.events import (
     EngineSpawned,
     EngineSpawnFailed,
     FleetEvent,
+    FleetStarted,
     Health,
     HolderAttached,
     HolderGone,
@@ -31,21 +32,18 @@ from gatewright.events import (
 from gatewright.fleet import Fleet
 from gatewright.ids import EngineId, HolderId
 from gatewright.leases import LeaseNews
+from gatewright.trace import Trace, TraceLine, handle_traced
 from gatewright_host.engine_log import EnginesLogFile
 from gatewright_host.log_setup import log_level_of
 from gatewright_host.ports import Ports
 from gatewright_host.process import EngineProcess, SpawnError
 from gatewright_host.records import Records
 
-if TYPE_CHECKING:
-    from gatewright.trace import TraceLine
-
 Deliver = Callable[[LeaseNews], None]
 """Takes the news of one holder; must return at once and must not raise."""
-Trace = Callable[["TraceLine"], None]
-"""Takes what a machine was told and answered."""
 
 MACHINE: Final = "fleet"
+"""Name of the machine in traces."""
 
 _logger: Final = logging.getLogger("gatewright.fleet")
 
@@ -145,12 +143,7 @@ class FleetDriver:
 
     def _handle(self, event: FleetEvent) -> None:
         now = time.monotonic()
-        commands = self.fleet.handle(event, now)
-        if self._trace is not None:
-            from gatewright.trace import TraceLine  # noqa: PLC0415  # clients wait for hosts to come up
-
-            self._trace(TraceLine(machine=MACHINE, now=now, event=event, commands=tuple(commands)))
-        for command in commands:
+        for command in handle_traced(self.fleet, MACHINE, event, now, self._trace):
             try:
                 self._carry_out[type(command)](command)
             except Exception:
@@ -240,7 +233,7 @@ class FleetDriver:
         self._start(self._probe(command))
 
     async def _probe(self, command: ProbeEngine) -> None:
-        from gatewright_host.probe import probe_engine  # noqa: PLC0415  # as above
+        from gatewright_host.probe import probe_engine  # noqa: PLC0415  # clients wait for hosts to come up
 
         try:
             probed = await probe_engine(command)
@@ -266,3 +259,17 @@ class FleetDriver:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def make_fleet(linger_s: float | None, trace: Trace | None) -> Fleet:
+    """A new Fleet, whose trace begins with how it was made.
+
+    Args:
+        linger_s: Seconds without engines and holders after which it wants its host to exit; None never.
+        trace: Told of every event and its commands; None tells nobody.
+    """
+    now = time.monotonic()
+    if trace is not None:
+        started = FleetStarted(linger_s=linger_s, now=now)
+        trace(TraceLine(machine=MACHINE, now=now, event=started, commands=()))
+    return Fleet(linger_s=linger_s, now=now)

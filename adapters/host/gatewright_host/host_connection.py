@@ -12,7 +12,7 @@ import msgspec
 from gatewright import codec
 from gatewright.events import LeaseAsked, SpecsReplaced
 from gatewright.ids import HolderId
-from gatewright.leases import LeaseEngine, LeaseNews, ReleaseLease
+from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest
 from gatewright_host.host_protocol import (
     ASK,
     ERROR,
@@ -119,7 +119,7 @@ class HostConnection(asyncio.Protocol):
     def _hear(self, message: object) -> None:
         if isinstance(message, SpecsReplaced):
             self._owner.driver.feed(message)
-        elif not isinstance(message, LeaseEngine | ReleaseLease):
+        elif not isinstance(message, LeaseRequest):
             raise ProtocolError(f"{type(message).__name__} is not for the engine host")
         elif self._holder is None:
             raise ProtocolError("a watcher holds no leases")

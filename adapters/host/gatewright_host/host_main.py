@@ -10,16 +10,18 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from gatewright.trace import Trace
     from gatewright_host.engine_host import EngineHost
     from gatewright_host.state_dir import StateDir
 
 DEFAULT_LINGER_S: Final = 10.0
+DEFAULT_GRACE_S: Final = 30.0
 _LOCK_TIMEOUT_S: Final = 30.0
 _LOCK_POLL_S: Final = 0.02
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run until nobody needs it, or until SIGTERM or SIGINT; a second signal ends engines by force.
+    """Run until nobody needs it, or until SIGTERM or SIGINT and a time of grace; a second signal ends it by force.
 
     Returns:
         0, also where another host of the state directory runs already; 1 if it cannot run.
@@ -43,21 +45,29 @@ def main(argv: list[str] | None = None) -> int:
         metavar="S",
         help="seconds to stay without engines and clients (default: %(default)g)",
     )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=DEFAULT_GRACE_S,
+        metavar="S",
+        help="seconds that requests under way get after a signal (default: %(default)g)",
+    )
     parser.add_argument("--detach", action="store_true", help="go on in the background")
     options = parser.parse_args(args)
-    return asyncio.run(_run(options.state_dir, options.linger))
+    return asyncio.run(_run(options.state_dir, options.linger, options.grace))
 
 
-async def _run(state_dir: str, linger_s: float) -> int:
+async def _run(state_dir: str, linger_s: float, grace_s: float) -> int:
     import asyncio  # noqa: PLC0415  # as above
 
     from gatewright.config import LogFormat, LogLevel  # noqa: PLC0415
     from gatewright_host.log_setup import set_up_logging  # noqa: PLC0415
     from gatewright_host.state_dir import StateDir, StateDirError  # noqa: PLC0415
+    from gatewright_host.trace_file import open_trace  # noqa: PLC0415
 
     set_up_logging(LogLevel.INFO, LogFormat.TEXT)
     try:
-        return await _host(StateDir.at(state_dir), linger_s)
+        return await _host(StateDir.at(state_dir), linger_s, grace_s, open_trace(os.environ))
     except asyncio.CancelledError:  # a signal while another host was waited for
         return 0
     except (StateDirError, OSError) as error:
@@ -65,7 +75,7 @@ async def _run(state_dir: str, linger_s: float) -> int:
         return 1
 
 
-async def _host(state: "StateDir", linger_s: float) -> int:
+async def _host(state: "StateDir", linger_s: float, grace_s: float, trace: "Trace | None") -> int:
     """Become the host as soon as one that is ending has ended; one that is there to stay makes us superfluous."""
     import asyncio  # noqa: PLC0415  # as above
 
@@ -74,8 +84,8 @@ async def _host(state: "StateDir", linger_s: float) -> int:
 
     give_up_at = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
-        host = EngineHost(state, linger_s=linger_s)
-        _obey_signals(host)
+        host = EngineHost(state, linger_s=linger_s, trace=trace)
+        _obey_signals(host, grace_s)
         try:
             async with host:
                 await _serve(host)
@@ -87,7 +97,7 @@ async def _host(state: "StateDir", linger_s: float) -> int:
             return 0
 
 
-def _obey_signals(host: "EngineHost") -> None:
+def _obey_signals(host: "EngineHost", grace_s: float) -> None:
     """Called before the host can be found: from its first moment on, SIGTERM ends it in good form."""
     import asyncio  # noqa: PLC0415  # as above
     import signal  # noqa: PLC0415
@@ -101,7 +111,7 @@ def _obey_signals(host: "EngineHost") -> None:
         signals += 1
         logging.getLogger("gatewright.host").info("%s: shutting down", signal.Signals(number).name)
         if host.is_running:
-            host.request_shutdown(force=signals > 1)
+            host.request_shutdown(force=signals > 1, grace_s=grace_s)
         else:
             main_task.cancel()
 

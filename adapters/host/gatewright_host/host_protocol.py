@@ -1,6 +1,6 @@
 """What passes over an engine host's socket: lines of JSON, each an object with one member.
 
-A client begins with `{"hello": {"protocol": 1, "watch": false}}` and is answered by `{"welcome": {...}}`. Then it
+A client begins with `{"hello": {"protocol": 2, "watch": false}}` and is answered by `{"welcome": {...}}`. Then it
 sends lease messages and `SpecsReplaced` as `gatewright.codec` writes them, whose answers come in the same way,
 and asks (`{"ask": {"id": 1, "op": "status"}}`), which are answered by `{"reply": {"id": 1, "result": ...}}` or
 `{"reply": {"id": 1, "error": "..."}}`. A connection that said `watch` holds no leases and keeps no host from ending.
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """To be raised with every change of the messages that an older side would misread."""
 
 LONGEST_LINE_BYTES: Final = 8 * 1024 * 1024

@@ -7,30 +7,22 @@ from types import TracebackType
 from typing import Final, Self
 
 from gatewright.engines.spec import EngineSpec
-from gatewright.errors import EngineHostLost
 from gatewright.ids import LeaseId
-from gatewright.leases import (
-    LeaseEngine,
-    LeaseGranted,
-    LeaseLost,
-    LeaseNews,
-    LeaseProgress,
-    LeaseRefused,
-    LeaseRequest,
-)
+from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
+from gatewright.trace import Trace
 from gatewright_host.engine_host import EngineHost, HostLink
-from gatewright_host.fleet_driver import Deliver, Trace
+from gatewright_host.fleet_driver import Deliver
 from gatewright_host.host_link import AsyncHostLink
 from gatewright_host.host_lock import HostRunning, read_announcement
 from gatewright_host.host_protocol import HostLost
 from gatewright_host.host_status import HostStatus
+from gatewright_host.open_leases import OpenLeases, lost
 from gatewright_host.state_dir import StateDir
 
 JOIN_TIMEOUT_S: Final = 15.0
 """A host that starts has swept what another left by then, or something is wrong."""
 _POLL_S: Final = 0.02
 _REJOIN_PERIOD_S: Final = 1.0
-_LOST_RETRY_S: Final = 1.0
 
 _logger: Final = logging.getLogger("gatewright.host")
 
@@ -55,7 +47,7 @@ class FleetMembership:
         self._stack = AsyncExitStack()
         self._host: EngineHost | None = None
         self._link: HostLink | AsyncHostLink | None = None
-        self._granted: dict[LeaseId, bool] = {}
+        self._open = OpenLeases()
         self._unsent: dict[LeaseId, LeaseEngine] = {}
         self._rejoining: asyncio.Task[None] | None = None
 
@@ -131,10 +123,18 @@ class FleetMembership:
         else:
             raise HostLost("the engine host is gone; another one is being looked for")
 
-    async def shutdown(self, *, force: bool = False) -> None:
-        """End all engines that are ours and wait until they are gone; another host's are left alone."""
+    async def shutdown(self, *, force: bool = False, grace_s: float = 0.0) -> None:
+        """Give our leases back, and wait until all engines that are ours are gone; another host's are left alone.
+
+        Args:
+            force: Kill them.
+            grace_s: Seconds for which leases of others on our engines are left alone first.
+        """
         if self._host is not None:
-            await self._host.shutdown(force=force)
+            if self._link is not None:
+                self._link.close()
+                self._link = None
+            await self._host.shutdown(force=force, grace_s=grace_s)
 
     # --- joining
 
@@ -167,44 +167,30 @@ class FleetMembership:
     # --- with another process's host
 
     def _remember(self, request: LeaseRequest) -> None:
-        lease_id = request.lease_id
-        if isinstance(request, LeaseEngine):
-            if self._link is None:
+        match request:
+            case LeaseEngine(lease_id=lease_id) if self._link is None:
                 self._unsent[lease_id] = request
-                return
-            self._granted[lease_id] = False
-        elif self._unsent.pop(lease_id, None) is not None or self._granted.pop(lease_id, None) is None:
-            return  # the host never heard of it, or died with it
+            case LeaseEngine(lease_id=lease_id):
+                self._open.ask(lease_id)
+            case ReleaseLease(lease_id=lease_id):
+                if self._unsent.pop(lease_id, None) is not None or not self._open.give_back(lease_id):
+                    return  # the host never heard of it, or died with it
+            case ReportCall():
+                pass  # nothing that would have to be made good
         if self._link is not None:
             self._link.send(request)
 
     def _hear(self, news: LeaseNews) -> None:
-        match news:
-            case LeaseGranted(lease_id=lease_id):
-                if lease_id in self._granted:
-                    self._granted[lease_id] = True
-            case LeaseRefused(lease_id=lease_id) | LeaseLost(lease_id=lease_id):
-                self._granted.pop(lease_id, None)
-            case LeaseProgress():
-                pass
+        self._open.hear(news)
         self._deliver(news)
 
     def _lose(self, reason: str) -> None:
         _logger.warning("%s", reason)
         self._link = None
-        over, self._granted = self._granted, {}
+        over = self._open.lose()
         self._rejoining = asyncio.get_running_loop().create_task(self._rejoin())
-        self._report(over)
-
-    def _report(self, over: dict[LeaseId, bool]) -> None:
-        problem = EngineHostLost(
-            "the process that owns the engines went away", retry_after_s=_LOST_RETRY_S
-        ).problem
-        for lease_id, was_granted in over.items():
-            if was_granted:
-                self._deliver(LeaseLost(lease_id=lease_id, problem=problem))
-            else:
-                self._deliver(LeaseRefused(lease_id=lease_id, problem=problem))
+        for news in over:
+            self._deliver(news)
 
     async def _rejoin(self) -> None:
         while True:
@@ -218,7 +204,8 @@ class FleetMembership:
                 )
                 _logger.error("no engine host: %s", reason)  # noqa: TRY400  # a traceback says no more
                 unsent, self._unsent = self._unsent, {}
-                self._report(dict.fromkeys(unsent, False))
+                for lease_id in unsent:
+                    self._deliver(lost(lease_id, was_granted=False))
                 await asyncio.sleep(_REJOIN_PERIOD_S)
         unsent, self._unsent = self._unsent, {}
         for request in unsent.values():

@@ -1,6 +1,7 @@
 """Writing a request's outcome down."""
 
 import logging
+from collections import Counter
 from typing import Final
 
 from gatewright.commands import Outcome, RecordRequest
@@ -33,4 +34,8 @@ def log_record(record: RecordRequest) -> None:
     parts.append(f"{record.total_s * 1000:.0f} ms, waited {record.wait_s * 1000:.0f} ms")
     if record.problem is not None:
         parts.append(record.problem.message)
+    if record.failed_attempts:
+        told = Counter(f"{failed.model}: {failed.message}" for failed in record.failed_attempts)
+        times = [f"{text} ({count} times)" if count > 1 else text for text, count in told.items()]
+        parts.append(f"in vain: {'; '.join(times)}")
     logger.log(level, ", ".join(parts))

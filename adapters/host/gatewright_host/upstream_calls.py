@@ -6,20 +6,21 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from gatewright.api.continuation import continue_body
 from gatewright.api.counting import input_tokens_request, read_token_count
-from gatewright.api.errors import read_upstream_error
-from gatewright.api.facts import FIRST_ERROR_STATUS, RequestFacts
+from gatewright.api.facts import FIRST_ERROR_STATUS, ApiFormat, RequestFacts, UpstreamError
 from gatewright.api.rewriting import replace_model
-from gatewright.commands import CallUpstream
-from gatewright.events import RelayFailure, UpstreamAnswered
+from gatewright.commands import CallUpstream, CountTokens
+from gatewright.events import CallFailure, RelayFailure
 from gatewright.ids import RequestId
-from gatewright.wire.client import ResponseHead, upstream_headers
+from gatewright.wire.client import ClientExchange, upstream_headers
 from gatewright.wire.fields import Headers
+from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import RequestHead
 
-ERROR_BODY_BYTES: Final = 65_536
-"""More of an upstream's error is relayed, but not read for its meaning."""
 COUNT_TIMEOUT_S: Final = 30.0
+LAST_WORDS_S: Final = 5.0
+"""Silence after which an answer whose model has finished is closed, though its upstream has not closed it."""
 
 EVENT_STREAM: Final[Headers] = (
     (b"content-type", b"text/event-stream"),
@@ -83,12 +84,33 @@ class UpstreamRequest:
         path: Path and query.
         headers: Without those of the connection.
         body: All of it.
+        facts: What the answer will be like.
     """
 
     method: str
     path: str
     headers: Headers
     body: bytes
+    facts: RequestFacts
+
+    def pieces(self, exchange: ClientExchange, address: Address) -> list[bytes]:
+        """Its bytes, to be written one after the other."""
+        path = address.prefix + self.path
+        return exchange.request_bytes(self.method, address.authority, path, self.headers, self.body)
+
+
+class CallStopped(Exception):
+    """There will be no answer.
+
+    Args:
+        failure: Why.
+        reason: One line for people.
+    """
+
+    def __init__(self, failure: CallFailure, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = failure
+        self.reason = reason
 
 
 class RelayStopped(Exception):
@@ -97,36 +119,87 @@ class RelayStopped(Exception):
     Args:
         failure: Why.
         reason: One line for people.
+        error: What the upstream said about it, where it did.
     """
 
-    def __init__(self, failure: RelayFailure, reason: str) -> None:
+    def __init__(self, failure: RelayFailure, reason: str, error: UpstreamError | None = None) -> None:
         super().__init__(reason)
         self.failure = failure
         self.reason = reason
+        self.error = error
 
 
-def upstream_request(request: ClientRequest, command: CallUpstream) -> UpstreamRequest:
-    """The client's request as the upstream gets it: its own credential, its own name for the model."""
+class Patience:
+    """How long a call's next bytes may take.
+
+    Args:
+        command: The call.
+        sent_at: When its request was sent, in seconds of `monotonic`.
+    """
+
+    def __init__(self, command: CallUpstream, sent_at: float) -> None:
+        self._command = command
+        self._sent_at = sent_at
+
+    def left_s(self, now: float, *, has_head: bool) -> float | None:
+        """Longest silence from now on; None for as long as the upstream lives.
+
+        Args:
+            now: Seconds of `monotonic`.
+            has_head: The answer's head is here.
+        """
+        command, ends = self._command, []
+        if command.head_timeout_s is not None and not has_head:
+            ends.append(self._sent_at + command.head_timeout_s - now)
+        if command.first_token_timeout_s is not None:
+            ends.append(self._sent_at + command.first_token_timeout_s - now)
+        if command.stall_timeout_s is not None and has_head:
+            ends.append(command.stall_timeout_s)
+        return max(0.0, min(ends)) if ends else None
+
+    def ended(self, now: float, *, has_head: bool) -> CallStopped:
+        """For a call whose time is over."""
+        missing = "no first token" if has_head else "no answer"
+        text = f"{missing} within {now - self._sent_at:.1f} s"
+        return CallStopped(CallFailure.TIMEOUT, text)
+
+
+def upstream_request(request: ClientRequest, command: CallUpstream, sent: SentAnswer) -> UpstreamRequest:
+    """The client's request as the upstream gets it: its own credential, its own name for the model.
+
+    Args:
+        request: What the client wants.
+        command: The call.
+        sent: What the client has of its answer already.
+    """
     credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
     headers = upstream_headers(request.head, credential=credential, format=request.facts.format)
     body = request.body
     if command.upstream_model is not None:
         body = replace_model(body, command.upstream_model, request.head.get("content-type"))
-    return UpstreamRequest(request.head.method, request.facts.path, headers, body)
-
-
-def upstream_answered(command: CallUpstream, head: ResponseHead, body: bytes) -> UpstreamAnswered:
-    """The completion of a call whose answer is here, as far as it is to be read."""
-    error = None
-    if head.status >= FIRST_ERROR_STATUS:
-        error = read_upstream_error(head.status, head.headers, body)
-    return UpstreamAnswered(command_id=command.command_id, status=head.status, error=error)
+    if command.continuation is not None:
+        body = continue_body(body, request.facts.format, sent.text, sent.tokens, command.continuation)
+    return UpstreamRequest(request.head.method, request.facts.path, headers, body, request.facts)
 
 
 def count_request(request: ClientRequest) -> UpstreamRequest:
     """What an engine is asked to count this request's prompt."""
     path, body = input_tokens_request(request.facts, request.body)
-    return UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body)
+    facts = RequestFacts(path=path, format=ApiFormat.OTHER)
+    return UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body, facts)
+
+
+def count_call(command: CountTokens) -> CallUpstream:
+    """The call that asks an engine to count."""
+    assert command.base_url is not None
+    return CallUpstream(
+        command_id=command.command_id,
+        request_id=command.request_id,
+        base_url=command.base_url,
+        connect_timeout_s=COUNT_TIMEOUT_S,
+        head_timeout_s=COUNT_TIMEOUT_S,
+        stall_timeout_s=COUNT_TIMEOUT_S,
+    )
 
 
 def read_count(asked: UpstreamRequest, status: int, body: bytes) -> int:

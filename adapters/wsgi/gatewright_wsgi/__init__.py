@@ -1,1 +1,6 @@
-"""The Flask application (not built yet)."""
+"""The gateway as a Flask application, for gunicorn and every other WSGI server."""
+
+from gatewright_wsgi.app import create_app
+from gatewright_wsgi.choosing import check_config
+
+__all__ = ["check_config", "create_app"]

@@ -38,8 +38,25 @@ class Body(msgspec.Struct):
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
     n_predict: Any = None
+    # how many answers, and of what
+    n: Any = None
+    best_of: Any = None
+    echo: Any = None
+    logprobs: Any = None
+    grammar: msgspec.Raw = _ABSENT
+    json_schema: msgspec.Raw = _ABSENT
+    # vLLM's and SGLang's names for the same
+    structured_outputs: msgspec.Raw = _ABSENT
+    guided_json: msgspec.Raw = _ABSENT
+    guided_regex: msgspec.Raw = _ABSENT
+    guided_choice: msgspec.Raw = _ABSENT
+    guided_grammar: msgspec.Raw = _ABSENT
+    regex: msgspec.Raw = _ABSENT
+    ebnf: msgspec.Raw = _ABSENT
 
 
+_NOTHING: Final = frozenset((b"", b"null", b'""', b"false"))
+_LONGEST_NOTHING: Final = max(map(len, _NOTHING))
 _DECODER: Final = msgspec.json.Decoder(Body)
 
 
@@ -59,6 +76,13 @@ def read_body(body: bytes) -> Body:
         raise InvalidRequest(f"The request body is not valid UTF-8 (byte {_bad_byte(body)})") from None
     except RecursionError:
         raise InvalidRequest("The request body is nested too deeply") from None
+
+
+def is_given(value: msgspec.Raw) -> bool:
+    """Whether a member that stays undecoded says anything."""
+    return value is not _ABSENT and (
+        len(memoryview(value)) > _LONGEST_NOTHING or bytes(value) not in _NOTHING
+    )
 
 
 def _bad_byte(body: bytes) -> int:

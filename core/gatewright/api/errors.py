@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from attrs import asdict, evolve
 
-from gatewright.api.facts import ApiFormat, UpstreamError
+from gatewright.api.facts import FIRST_ERROR_STATUS, ApiFormat, UpstreamError
 from gatewright.errors import Problem
 from gatewright.wire.fields import Headers, find_header
 
@@ -72,6 +73,8 @@ def _envelope(problem: Problem, format: ApiFormat) -> dict[str, Any]:  # noqa: A
         "param": problem.param,
         "code": problem.code,
     }
+    if problem.attempts:
+        error["attempts"] = [asdict(attempt) for attempt in problem.attempts]
     if format is not ApiFormat.MESSAGES:
         return {"error": error}
     client_fault = problem.status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -85,6 +88,8 @@ def _envelope(problem: Problem, format: ApiFormat) -> dict[str, Any]:  # noqa: A
 _MAX_MESSAGE_CHARACTERS: Final = 500
 _MAX_READ_CHARACTERS: Final = 4096
 """Of an error text, before it is searched and shortened."""
+_NAMELESS: Final = "an error that tells nothing of itself"
+_LAST_STATUS: Final = 599
 _LLAMA_OVERFLOW: Final = "exceed_context_size_error"
 _OPENAI_OVERFLOW: Final = "context_length_exceeded"
 _LOADING: Final = "loading model"
@@ -116,25 +121,52 @@ def read_upstream_error(status: int, headers: Headers, body: bytes) -> UpstreamE
     if error is None:
         text = _TAG.sub(" ", body[:_MAX_READ_CHARACTERS].decode("utf-8", "replace"))
         return UpstreamError(message=_one_line(text) or f"HTTP status {status}", retry_after_s=retry_after_s)
+    return evolve(_read_error(status, error), retry_after_s=retry_after_s)
+
+
+def read_answer_error(headers: Headers, document: bytes) -> UpstreamError:
+    """What an error says that came with a good status: in the place of an answer, or in the middle of one.
+
+    Args:
+        headers: Of the answer, names in lower case.
+        document: The JSON that holds the error, alone or among other things.
+    """
+    error = _error_object(document)
+    if error is None:
+        text = document[:_MAX_READ_CHARACTERS].decode("utf-8", "replace")
+        return UpstreamError(message=_one_line(text) or _NAMELESS, retry_after_s=_retry_after(headers))
+    status = _named_status(error)
+    return evolve(_read_error(status, error), retry_after_s=_retry_after(headers), status=status)
+
+
+def _read_error(status: int | None, error: dict[str, Any]) -> UpstreamError:
     message = _text(error.get("message")) or _text(error.get("detail")) or ""
     kind, code = _text(error.get("type")), _text(error.get("code"))
     prompt_tokens, context_tokens = _number(error.get("n_prompt_tokens")), _number(error.get("n_ctx"))
     overflow = kind == _LLAMA_OVERFLOW or code == _OPENAI_OVERFLOW
-    if status in {400, 413, 422} and prompt_tokens is None:
+    if status in {None, 400, 413, 422} and prompt_tokens is None:
         match = next((found for text in _OVERFLOW_TEXTS if (found := text.search(message))), None)
         if match is not None:
             overflow = True
             prompt_tokens, context_tokens = _number(match["prompt"]), _number(match["context"])
     return UpstreamError(
-        message=_one_line(message) or f"HTTP status {status}",
+        message=_one_line(message) or (_NAMELESS if status is None else f"HTTP status {status}"),
         type=kind,
         code=code,
         overflow=overflow,
         prompt_tokens=prompt_tokens,
         context_tokens=context_tokens,
         loading=status == HTTPStatus.SERVICE_UNAVAILABLE and _LOADING in message.lower(),
-        retry_after_s=retry_after_s,
     )
+
+
+def _named_status(error: dict[str, Any]) -> int | None:
+    """The HTTP status that an error names in its own words: a number, in one of the members where it is found."""
+    for name in ("code", "status", "status_code"):
+        number = _number(error.get(name))
+        if number is not None and FIRST_ERROR_STATUS <= number <= _LAST_STATUS:
+            return number
+    return None
 
 
 def _error_object(body: bytes) -> dict[str, Any] | None:
@@ -147,6 +179,9 @@ def _error_object(body: bytes) -> dict[str, Any] | None:
         document = document[0]  # Google's
     if not isinstance(document, dict):
         return None
+    response = document.get("response")
+    if isinstance(response, dict) and not document.get("error"):
+        document = response  # of an event of OpenAI's responses
     error = document.get("error")
     if isinstance(error, dict):
         return error

@@ -41,6 +41,8 @@ class RequestFacts:
         messages: Number of messages.
         media: Number of images and sounds, whose tokens no text length tells.
         answer_tokens: Limit that the client named for the answer; None for the model's reserve.
+        choices: Answers wanted side by side (`n`).
+        continuable: A broken answer can be continued by whoever takes its beginning as given: one answer, of free text.
         client_timeout_s: Longest silence that the client puts up with, where it told.
     """
 
@@ -54,6 +56,8 @@ class RequestFacts:
     messages: int = 0
     media: int = 0
     answer_tokens: int | None = None
+    choices: int = 1
+    continuable: bool = False
     client_timeout_s: float | None = None
 
 
@@ -74,7 +78,7 @@ class Usage:
 
 @frozen(kw_only=True)
 class UpstreamError:
-    """What the body of an upstream's error says.
+    """What an upstream's error says: the body of a bad status, or what came in the place of an answer.
 
     Attributes:
         message: Its text, one line, shortened.
@@ -85,6 +89,7 @@ class UpstreamError:
         context_tokens: Context of the engine, where an overflow error tells it.
         loading: The engine says that it is still loading.
         retry_after_s: From its headers.
+        status: HTTP status of 400 or above that the error itself names, where the answer's own status is a good one.
     """
 
     message: str
@@ -95,3 +100,32 @@ class UpstreamError:
     context_tokens: int | None = None
     loading: bool = False
     retry_after_s: float | None = None
+    status: int | None = None
+
+
+class Resumable(StrEnum):
+    """What can be done with the part of a streamed answer that its client has, should the rest not come."""
+
+    NO = "no"
+    """Nothing: it holds more than text, or several answers."""
+    REPEAT = "repeat"
+    """Another answer can take its place if it begins in the same way."""
+    CONTINUE = "continue"
+    """It is text that a model can be given as the beginning of its answer."""
+
+
+class Continuation(StrEnum):
+    """How an upstream is asked for the rest of an answer of which the client has a part."""
+
+    REPEAT = "repeat"
+    """Not at all: it answers anew, and what the client has is cut off if it is the same."""
+    ASSISTANT = "assistant"
+    """By a last message of the assistant's that holds the part."""
+    LLAMACPP = "llama.cpp"
+    """The same; and not to think, which llama-server does not take together with it."""
+    PREFIX = "prefix"
+    """The same, with `"prefix": true` (Mistral, DeepSeek)."""
+    CONTINUE_FINAL_MESSAGE = "continue_final_message"
+    """The same, with `"continue_final_message": true` (vLLM, SGLang)."""
+    PROMPT = "prompt"
+    """By a prompt that ends in the part; for text completions, and understood by all."""

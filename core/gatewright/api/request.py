@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from attrs import evolve
 
 from gatewright.api.bodies import Body, read_body
+from gatewright.api.choices import answer_choices, is_free_text
 from gatewright.api.facts import RequestFacts
 from gatewright.api.multipart import find_field
 from gatewright.api.prompt import PromptMeter, walk_prompt
@@ -77,17 +78,21 @@ def _read(route: Route, content_type: str | None, body: bytes) -> RequestFacts:
 def _read_json(route: Route, body: Body) -> RequestFacts:
     meter = PromptMeter()
     messages = walk_prompt(route.shape, body, meter)
+    stream = _flag(body.stream, "stream")
+    choices = answer_choices(route.format, body)
     return RequestFacts(
         path=route.target,
         format=route.format,
         model=_model(body.model) or _model_in_query(route),
-        stream=_flag(body.stream, "stream"),
+        stream=stream,
         sized=route.sized,
         prompt_bytes=meter.text_bytes,
         prompt_tokens_given=meter.tokens,
         messages=messages,
         media=meter.media,
         answer_tokens=_answer_tokens(route.shape, body) if route.sized else None,
+        choices=choices,
+        continuable=stream and choices == 1 and is_free_text(route.format, body),
     )
 
 

@@ -50,6 +50,7 @@ class Waiter:
         engines: Its variants, without those that have failed to start since it came.
         refuse_at: End of its queue timeout.
         overdue_at: From then on nobody passes it.
+        is_probe: It tries an upstream whose circuit is open.
         failure: Why the last variant that was struck off failed.
         told: Last progress that its holder heard.
     """
@@ -59,6 +60,7 @@ class Waiter:
     engines: tuple[Engine, ...]
     refuse_at: float
     overdue_at: float
+    is_probe: bool = False
     failure: Problem | None = None
     told: LeaseProgress | None = None
 
@@ -97,6 +99,8 @@ class Place:
         self._retired: list[Engine] = []
         self._progress_at: float | None = None
         self._refuse_from = inf  # no waiter's queue timeout ends earlier
+        self._closing: Problem | None = None
+        self._close_at = inf  # leases are taken back
 
     @property
     def current(self) -> Engine | None:
@@ -117,15 +121,24 @@ class Place:
 
     # --- asked by holders
 
-    def ask(self, key: LeaseKey, lease: LeaseEngine, now: float, out: list[FleetCommand]) -> None:
+    def ask(
+        self,
+        key: LeaseKey,
+        lease: LeaseEngine,
+        now: float,
+        out: list[FleetCommand],
+        *,
+        is_probe: bool = False,
+    ) -> None:
         """Queue a lease; `settle` grants it if it can be."""
         is_full = len(self.waiters) >= lease.max_waiting
         waiter = Waiter(
             key=key,
             lease=lease,
-            engines=tuple([self._engine(spec) for spec in lease.variants]),
+            engines=tuple([self.engine(spec) for spec in lease.variants]),
             refuse_at=now + lease.queue_timeout_s,
             overdue_at=now + lease.max_wait_s,
+            is_probe=is_probe,
         )
         for engine in waiter.engines:
             waiter.strike_off(engine, now)
@@ -139,7 +152,8 @@ class Place:
             text = f"{lease.max_waiting} requests wait for engines already (server.max_waiting)"
             self._refuse(waiter, QueueFull(text, retry_after_s=QUEUE_FULL_RETRY_S).problem, out)
 
-    def _engine(self, spec: EngineSpec) -> Engine:
+    def engine(self, spec: EngineSpec) -> Engine:
+        """The engine of a specification, known from now on."""
         engine = self.engines.get(spec)
         if engine is None:
             engine = self.engines[spec] = Engine(spec, self._counter)
@@ -162,12 +176,22 @@ class Place:
         self._lend(engine, engine.counts, key, now, out)
 
     def _lend(
-        self, engine: Engine, ledger: set[LeaseKey], key: LeaseKey, now: float, out: list[FleetCommand]
+        self,
+        engine: Engine,
+        ledger: set[LeaseKey],
+        key: LeaseKey,
+        now: float,
+        out: list[FleetCommand],
+        *,
+        is_probe: bool = False,
     ) -> None:
         ledger.add(key)
         engine.leases_changed(now)
         granted = LeaseGranted(
-            lease_id=key[1], context_tokens=engine.spec.context_tokens, base_url=engine.base_url()
+            lease_id=key[1],
+            context_tokens=engine.spec.context_tokens,
+            base_url=engine.base_url(),
+            is_probe=is_probe,
         )
         out.append(TellHolder(holder=key[0], news=granted))
 
@@ -181,6 +205,12 @@ class Place:
         engine.leases.discard(key)
         engine.counts.discard(key)
         engine.leases_changed(now, suspect=suspect)
+
+    def refuse(self, key: LeaseKey, problem: Problem, out: list[FleetCommand]) -> None:
+        """Refuse a lease if it still waits; one that is granted stays so."""
+        waiter = self.waiters.get(key)
+        if waiter is not None:
+            self._refuse(waiter, problem, out)
 
     def _refuse(self, waiter: Waiter, problem: Problem, out: list[FleetCommand]) -> None:
         holder, lease_id = waiter.key
@@ -211,14 +241,30 @@ class Place:
         engine.stop(now, out)
         self.lose_leases(engine, problem, out)
 
-    def close(self, problem: Problem, now: float, out: list[FleetCommand], *, force: bool) -> None:
-        """Refuse the queue, take back all leases and stop."""
+    def close(
+        self, problem: Problem, now: float, out: list[FleetCommand], *, force: bool, grace_s: float
+    ) -> None:
+        """Refuse the queue, and stop once nobody holds the engine; take back all leases when the grace is over.
+
+        Args:
+            problem: What those are told who lose by it.
+            now: Seconds, monotonic.
+            out: Takes the commands.
+            force: Take back and end everything now.
+            grace_s: For how long leases are left alone; a call after another can only hasten the end.
+        """
+        self._closing = problem
+        self._close_at = min(self._close_at, now if force else now + grace_s)
         for waiter in list(self.waiters.values()):
             self._refuse(waiter, problem, out)
+        self._stop_if_closing(now, out, force=force)
+
+    def _stop_if_closing(self, now: float, out: list[FleetCommand], *, force: bool = False) -> None:
         current = self.current
-        if current is not None:
-            self.lose_leases(current, problem, out)
-            current.stop(now, out, force=force)
+        if self._closing is None or current is None or (current.is_leased and now < self._close_at):
+            return
+        self.lose_leases(current, self._closing, out)
+        current.stop(now, out, force=force)
 
     def retire(self, spec: EngineSpec) -> None:
         """No configuration names this engine any more: stop and forget it once nobody holds or awaits it."""
@@ -241,6 +287,7 @@ class Place:
         current = self.current
         if current is not None:
             current.elapse(now, out)
+        self._stop_if_closing(now, out)
         if self.waiters:
             self._refuse_hopeless(now, out)
         if current is not None:
@@ -277,7 +324,7 @@ class Place:
             if current in waiter.engines:
                 if current.has_free_slot:
                     del self.waiters[waiter.key]
-                    self._lend(current, current.leases, waiter.key, now, out)
+                    self._lend(current, current.leases, waiter.key, now, out, is_probe=waiter.is_probe)
             elif now >= waiter.overdue_at:
                 if current.is_leased:
                     current.drain()
@@ -354,6 +401,8 @@ class Place:
     def _next_deadline(self) -> Deadline | None:
         current = self.current
         wake = current.wake_at if current is not None else None
+        if current is not None and current.is_leased and self._close_at < inf:
+            wake = earliest(wake, Deadline(self._close_at, "end of the grace"))
         if not self.waiters:
             idle_until = current.idle_until() if current is not None else None
             if current is None or idle_until is None:

@@ -13,6 +13,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 # `\r` as the second line end counts only once it is known whether `\n` follows; `\r\r` is of a stream that knows no `\n`.
 _BLANK_LINE: Final = re.compile(rb"\r\r|\n\r\n|\n\r(?=[^\n])|\n\n")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_EVENT_NAME: Final = re.compile(rb"^event: .*\n", re.MULTILINE)
 
 
 class SseSplitter:
@@ -105,12 +106,33 @@ def split_events(block: bytes) -> list[bytes]:
 
 def event_data(raw_event: bytes) -> bytes | None:
     """The data of an event, its lines joined by line feeds; None if it has none, as a comment has not."""
-    if (
-        raw_event.startswith(b"data: ")
-        and raw_event.find(b"\n") == len(raw_event) - 2
-        and b"\r" not in raw_event
-    ):
-        return raw_event[6:-2]  # the usual case: one line
+    if b"\r" not in raw_event:
+        # The usual cases: one line of data, alone or behind the name of the event.
+        first = raw_event.find(b"\n")
+        last = len(raw_event) - 2
+        if first == last and raw_event.startswith(b"data: "):
+            return raw_event[6:-2]
+        if (
+            raw_event.startswith(b"data: ", first + 1)
+            and raw_event.startswith(b"event: ")
+            and raw_event.find(b"\n", first + 1) == last
+        ):
+            return raw_event[first + 7 : -2]
     lines = _LINE_END.split(raw_event.removeprefix(_BOM))
     values = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:") or line == b"data"]
     return b"\n".join(values) if values else None
+
+
+def data_lines(block: bytes, count: int) -> bytes | None:
+    """The data of all events of a block, one a line; None if not every event is one line of data, and perhaps a name.
+
+    Args:
+        block: Whole events without carriage returns.
+        count: How many events it holds.
+    """
+    if block.startswith(b"event: "):
+        block = _EVENT_NAME.sub(b"", block)
+    if not block.startswith(b"data: "):
+        return None
+    lines = block[6:-2].replace(b"\n\ndata: ", b"\n")
+    return lines if lines.count(b"\n") == count - 1 else None

@@ -1,19 +1,21 @@
-"""Taps: every byte of an answer passes through one on its way to the client and is, at most, looked at.
+"""Taps: an answer passes through one on its way to the client, is read, and loses what no client should see.
 
-A tap searches for a few strings and parses JSON only where it finds them: in most answers that is the last event.
+Events are decoded a block at a time, and only as far as they are read: that is faster than to search them for the words
+that tell something, and says at the same time that they are JSON.
 """
 
-from collections.abc import Callable
 from typing import Final, Protocol
-
-import msgspec
 
 from gatewright.api.facts import ApiFormat, Usage
 from gatewright.wire.answers import AnswerReader
-from gatewright.wire.sse import SseSplitter, event_data, split_events
+from gatewright.wire.json_text import is_json, is_object
+from gatewright.wire.sse import SseSplitter, data_lines, event_data, split_events
 
 MAX_CAPTURE_BYTES: Final = 8_388_608
 """Larger JSON answers pass, but their usage is not read."""
+MAX_MALFORMED_EVENTS: Final = 1
+"""So many are forgiven in one stream."""
+_DONE: Final = b"data: [DONE]\n\n"
 
 
 class Tap(Protocol):
@@ -61,15 +63,29 @@ class Tap(Protocol):
 class StreamTap(AnswerReader):
     """For server-sent events: only whole events pass, so that a break never leaves half of one.
 
+    Of formats that are known, only events pass that hold a JSON object. Errors do not pass, nor what follows them.
+
     Args:
         format: How to read the events.
+        choices: Answers side by side that are awaited.
+
+    Attributes:
+        events: See `Tap`.
+        malformed: Events that were dropped since nobody could read them; behind the second of them nothing passes.
+        refusal: The JSON of the error that ended the stream.
+        closed: Whatever else comes, nothing passes any more.
     """
 
-    def __init__(self, format: ApiFormat) -> None:  # noqa: A002 - the word that facts use
-        super().__init__(format)
+    def __init__(self, format: ApiFormat, choices: int = 1) -> None:  # noqa: A002 - the word that facts use
+        super().__init__(format, choices)
         self.events = 0
+        self.malformed = 0
+        self.refusal: bytes | None = None
+        self.closed = False
         self._splitter = SseSplitter()
-        self._tells = _TELLS[format]
+        self._is_known = format is not ApiFormat.OTHER
+        self._ends_with_done = format in {ApiFormat.CHAT, ApiFormat.COMPLETION}
+        self._done = False
 
     @property
     def in_event(self) -> bool:
@@ -78,42 +94,102 @@ class StreamTap(AnswerReader):
 
     def feed(self, data: bytes) -> bytes:
         """See `Tap`."""
-        block = self._splitter.take(data)
-        if block:
-            self._look_at(block)
-        return block
+        if self.closed:
+            return b""
+        splitter = self._splitter
+        was_in_event = splitter.in_event
+        block = splitter.take(data)
+        if was_in_event or splitter.in_event:
+            return self._pass_large(block)
+        if not block or (self._read_block(block) if self._is_known else self._skip_block(block)):
+            return block
+        return self._sift(split_events(block))
 
     def finish(self) -> bytes:
-        """See `Tap`. A last event without its blank line is given one, if it is whole."""
-        was_in_event = self._splitter.in_event
-        rest = self._splitter.finish()
-        if was_in_event or not rest:
-            return rest
-        event = rest.rstrip(b"\r\n") + b"\n\n"
-        data = event_data(event)
-        if data is None or not (data.strip() == b"[DONE]" or _is_json(data)):
-            return b""
-        self._look_at(event)
-        return event
-
-    def _look_at(self, block: bytes) -> None:
-        if not self._tells(block):
-            self.events += block.count(b"\n\n") if b"\r" not in block else len(split_events(block))
-            return
-        for event in split_events(block):
+        """See `Tap`. A last event without its blank line is given one, if it is whole; a missing `[DONE]` is added."""
+        if self._splitter.in_event:
+            return b"" if self.closed else self._splitter.finish()
+        last = b"" if self.closed else self._last_event(self._splitter.finish())
+        if self._ends_with_done and self.complete and not self._done:
+            self._done = self.closed = True
             self.events += 1
-            if self._tells(event):
-                self._read(event)
+            return last + _DONE
+        return last
 
-    def _read(self, event: bytes) -> None:
+    def _read_block(self, block: bytes) -> bool:
+        """Read a block of events that are one JSON object each, as nearly all are; False if this one is not so."""
+        if b"\r" in block:
+            return False
+        count = block.count(b"\n\n")
+        lines = event_data(block) if count == 1 else data_lines(block, count)
+        if lines is None or not self.learn_lines(lines, count):
+            return False
+        self.events += count
+        return True
+
+    def _skip_block(self, block: bytes) -> bool:
+        """The same for an unknown format: read over a block that says nothing."""
+        if _may_tell(block):
+            return False
+        self.events += block.count(b"\n\n") if b"\r" not in block else len(split_events(block))
+        return True
+
+    def _pass_large(self, block: bytes) -> bytes:
+        """A part of an event that is too large to be held, and so to be read, with whole ones behind its end."""
+        if not block or self._splitter.in_event:
+            return block
+        tail, *others = split_events(block)
+        self.events += 1
+        return tail + self._sift(others)
+
+    def _sift(self, events: list[bytes]) -> bytes:
+        """Look at events one by one; those that may pass."""
+        passed = []
+        for event in events:
+            if self._admit(event):
+                self.events += 1
+                passed.append(event)
+            if self.closed:
+                break
+        return b"".join(passed)
+
+    def _admit(self, event: bytes) -> bool:
         data = event_data(event)
         if data is None:
             # Older llama-servers: a field named "error" instead of data.
-            self.saw_error = self.saw_error or event.lstrip().startswith(b"error:")
+            line = event.strip()
+            if not line.startswith(b"error:"):
+                return True
+            self.saw_error = self.closed = True
+            self.refusal = line[6:]
+            return False
+        if not self._is_known:
+            if not _may_tell(event):
+                return True
+        elif not data.strip():
+            return False  # to browsers no event at all, and to some clients a broken one
         elif data.strip() == b"[DONE]":
-            self.complete = True
-        else:
-            self.learn(data)
+            if self._ends_with_done:
+                self.complete = self._done = self.closed = True
+            return True
+        elif not is_object(data):
+            self.malformed += 1
+            self.closed = self.malformed > MAX_MALFORMED_EVENTS
+            return False
+        self.learn(data)
+        if self.saw_error:
+            self.closed = True
+            self.refusal = data
+        return not self.saw_error
+
+    def _last_event(self, rest: bytes) -> bytes:
+        event = rest.rstrip(b"\r\n") + b"\n\n"
+        data = event_data(event)
+        if data is None or not data.strip():
+            return b""
+        if data.strip() != b"[DONE]" and not (is_object(data) if self._is_known else is_json(data)):
+            return b""
+        return self._sift([event])
 
 
 class BodyTap(AnswerReader):
@@ -149,7 +225,7 @@ class BodyTap(AnswerReader):
         if self._captured_bytes > self._max_capture_bytes:
             self.complete = True
         elif body or self.format is not ApiFormat.OTHER:
-            self.complete = self.learn(body) or _is_json(body)
+            self.complete = self.learn(body) or is_json(body)
         return b""
 
 
@@ -171,74 +247,6 @@ class PassTap(AnswerReader):
         return b""
 
 
-def make_tap(
-    format: ApiFormat,  # noqa: A002 - the word that facts use
-    content_type: str | None,
-    content_encoding: str | None = None,
-) -> Tap:
-    """The tap for an answer with these headers."""
-    if content_encoding is not None and content_encoding.strip().lower() not in {"", "identity"}:
-        return PassTap()
-    media_type = (content_type or "").partition(";")[0].strip().lower()
-    if media_type == "text/event-stream":
-        return StreamTap(format)
-    if media_type == "application/json" or media_type.endswith("+json"):
-        return BodyTap(format)
-    return PassTap()
-
-
-# Whether a block may say more than some words of the answer; being wrong costs a parse, not an error.
-
-
-def _chat_tells(block: bytes) -> bool:
-    return (
-        _has_value(block, b'"finish_reason"', b'"finish_reason":null', b'"finish_reason": null')
-        or (b'"usage"' in block and _has_value(block, b'"usage"', b'"usage":null', b'"usage": null'))
-        or b'"timings"' in block
-        or b"[DONE]" in block
-        or b"error" in block
-    )
-
-
-def _native_tells(block: bytes) -> bool:
-    return _has_value(block, b'"stop"', b'"stop":false', b'"stop": false') or b"error" in block
-
-
-def _messages_tell(block: bytes) -> bool:
-    return b"message_" in block or b"error" in block
-
-
-def _responses_tell(block: bytes) -> bool:
-    return (
-        b"response.completed" in block
-        or b"response.failed" in block
-        or b"response.incomplete" in block
-        or b"error" in block
-    )
-
-
-def _other_tells(block: bytes) -> bool:
+def _may_tell(block: bytes) -> bool:
+    """Whether a block of an unknown format may say more than nothing; being wrong costs a parse, not an error."""
     return b'"usage"' in block or b"error" in block
-
-
-def _has_value(block: bytes, key: bytes, nothing: bytes, spaced_nothing: bytes) -> bool:
-    """Whether the key stands before anything but the value that means nothing."""
-    return block.count(key) != block.count(nothing) + block.count(spaced_nothing)
-
-
-_TELLS: Final[dict[ApiFormat, Callable[[bytes], bool]]] = {
-    ApiFormat.CHAT: _chat_tells,
-    ApiFormat.COMPLETION: _chat_tells,
-    ApiFormat.NATIVE: _native_tells,
-    ApiFormat.MESSAGES: _messages_tell,
-    ApiFormat.RESPONSES: _responses_tell,
-    ApiFormat.OTHER: _other_tells,
-}
-
-
-def _is_json(document: bytes) -> bool:
-    try:
-        msgspec.json.decode(document, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.api.errors import read_upstream_error, render_problem, stream_comment, stream_error
+from gatewright.api.errors import (
+    read_answer_error,
+    read_upstream_error,
+    render_problem,
+    stream_comment,
+    stream_error,
+)
 from gatewright.api.facts import ApiFormat, UpstreamError
 from gatewright.errors import (
     ContextTooLarge,
@@ -262,3 +268,55 @@ def test_nothing_raises_on_anything(status: int, body: bytes):
     found = read_upstream_error(status, (), body)
     assert "\n" not in found.message
     assert 0 < len(found.message) <= 500
+
+
+# --- errors that come with a good status
+
+
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        (b'{"error":{"message":"m","code":503}}', UpstreamError(message="m", code="503", status=503)),
+        (b'{"error":{"message":"m","status":"429"}}', UpstreamError(message="m", status=429)),
+        (b'{"error":{"message":"m","status_code":400}}', UpstreamError(message="m", status=400)),
+        (b'{"error":{"message":"m","code":"rate_limit","status":429}}', UpstreamError(message="m", code="rate_limit", status=429)),
+        (b'{"error":{"message":"m","code":200}}', UpstreamError(message="m", code="200")),
+        (b'{"error":{"message":"m","code":1234}}', UpstreamError(message="m", code="1234")),
+        (b'{"error":{"code":true}}', UpstreamError(message="an error that tells nothing of itself")),
+        (b'{"error":"m"}', UpstreamError(message="m")),
+        (b'{"type":"error","message":"m"}', UpstreamError(message="m", type="error")),
+        (b'{"type":"response.failed","response":{"error":{"code":"x","message":"m"}}}', UpstreamError(message="m", code="x")),
+        (b'{"error":{"message":"m"},"response":{"error":{"message":"n"}}}', UpstreamError(message="m")),
+        (b'{"error":{"message":"Loading model","code":503}}', UpstreamError(message="Loading model", code="503", status=503, loading=True)),
+        (
+            b'{"error":{"message":"m","code":400,"type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":8}}',
+            UpstreamError(
+                message="m", code="400", status=400, type="exceed_context_size_error", overflow=True, prompt_tokens=9, context_tokens=8
+            ),
+        ),
+        (b" out of  memory", UpstreamError(message="out of memory")),
+        (b"", UpstreamError(message="an error that tells nothing of itself")),
+    ],
+)  # fmt: skip
+def test_an_error_in_the_place_of_an_answer(document: bytes, error: UpstreamError):
+    assert read_answer_error((), document) == error
+
+
+def test_an_overflow_is_found_without_a_status():
+    message = "prompt is too long: 9 tokens > 8 maximum"
+    error = read_answer_error((), json.dumps({"error": {"message": message}}).encode())
+    assert (error.overflow, error.prompt_tokens, error.context_tokens) == (True, 9, 8)
+    error = read_answer_error((), json.dumps({"error": {"message": message, "code": 500}}).encode())
+    assert not error.overflow
+
+
+def test_an_error_with_a_good_status_may_say_when_to_come_back():
+    headers = ((b"retry-after", b"3"),)
+    assert read_answer_error(headers, b'{"error":"m"}').retry_after_s == 3
+    assert read_answer_error(headers, b"m").retry_after_s == 3
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_an_error_may_be_anything(document: bytes):
+    assert read_answer_error((), document).message

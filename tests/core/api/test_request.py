@@ -45,6 +45,7 @@ def test_a_chat():
         prompt_bytes=9,
         messages=1,
         answer_tokens=16,
+        continuable=True,
     )
 
 

@@ -1,8 +1,19 @@
 """Short ways to write models, requests and facts."""
 
-from gatewright.api.facts import ApiFormat, RequestFacts, UpstreamError
+from attrs import evolve
+
+from gatewright.api.facts import ApiFormat, Continuation, RequestFacts, UpstreamError
 from gatewright.commands import StopSignal
-from gatewright.config import Config, EngineKind, Margin, ModelConfig, ServerConfig, Tokenization
+from gatewright.config import (
+    CallTimeouts,
+    Config,
+    EngineKind,
+    Margin,
+    ModelConfig,
+    ServerConfig,
+    Tokenization,
+)
+from gatewright.config_calls import default_timeouts
 from gatewright.engines.spec import EngineSpec, EngineTimeouts, ProcessSpec
 from gatewright.ids import CommandId, EngineId, HolderId, LeaseId, RequestId
 
@@ -69,6 +80,11 @@ def model(
     max_oversize: float = 16.0,
     tokenization: Tokenization | None = None,
     binary: str = "llama-server",
+    retries: int = 1,
+    fallbacks: tuple[str, ...] = (),
+    max_attempts: int | None = None,
+    call_timeouts: CallTimeouts | None = None,
+    prefill: Continuation | None = Continuation.LLAMACPP,
     **timeouts: float,
 ) -> ModelConfig:
     place = f"secondary:{name}" if secondary else "primary"
@@ -83,16 +99,36 @@ def model(
         margin=NO_MARGIN,
         max_oversize=max_oversize,
         tokenization=tokenization,
+        fallbacks=fallbacks,
+        retries=retries,
+        max_attempts=max_attempts,
+        timeouts=call_timeouts or CallTimeouts(),
+        prefill=prefill,
     )
 
 
-def remote_model(name: str = "gpt", context: int = 128_000, parallel: int | None = None) -> ModelConfig:
-    return ModelConfig(
+def remote_model(
+    name: str = "gpt",
+    context: int = 128_000,
+    parallel: int | None = None,
+    *,
+    retries: int = 2,
+    fallbacks: tuple[str, ...] = (),
+    max_attempts: int | None = None,
+    call_timeouts: CallTimeouts | None = None,
+    prefill: Continuation | None = None,
+) -> ModelConfig:
+    model = ModelConfig(
         name=name,
         engine=EngineKind.OPENAI,
         variants=(remote_spec(name, context, parallel),),
         margin=NO_MARGIN,
+        fallbacks=fallbacks,
+        retries=retries,
+        max_attempts=max_attempts,
+        prefill=prefill,
     )
+    return evolve(model, timeouts=call_timeouts or default_timeouts(model))
 
 
 def config(*models: ModelConfig, **server: float) -> Config:
@@ -107,11 +143,14 @@ def chat(
     stream: bool = False,
     answer: int | None = None,
     sized: bool = True,
+    continuable: bool = False,
+    client_timeout_s: float | None = None,
+    format: ApiFormat = ApiFormat.CHAT,  # noqa: A002  # the field's name
 ) -> RequestFacts:
     """A request; `given` tokens are known exactly, so that they select a variant without a count."""
     return RequestFacts(
         path=PATH,
-        format=ApiFormat.CHAT,
+        format=format,
         model=model,
         stream=stream,
         sized=sized,
@@ -119,6 +158,8 @@ def chat(
         prompt_tokens_given=given,
         messages=1,
         answer_tokens=answer,
+        continuable=continuable,
+        client_timeout_s=client_timeout_s,
     )
 
 

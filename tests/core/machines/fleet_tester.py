@@ -20,6 +20,7 @@ from gatewright.events import (
 from gatewright.fleet import EngineStatus, Fleet
 from gatewright.ids import HolderId, LeaseId
 from gatewright.leases import (
+    CallResult,
     LeaseEngine,
     LeaseGranted,
     LeaseLost,
@@ -27,6 +28,7 @@ from gatewright.leases import (
     LeasePurpose,
     LeaseRefused,
     ReleaseLease,
+    ReportCall,
 )
 from tests.core.machines.build import HOLDER
 
@@ -35,9 +37,13 @@ def url(engine_id: int) -> str:
     return f"http://engine-{engine_id}"
 
 
-def granted(lease_id: int, context: int, engine_id: int | str, holder: int = HOLDER) -> TellHolder:
+def granted(
+    lease_id: int, context: int, engine_id: int | str, holder: int = HOLDER, *, is_probe: bool = False
+) -> TellHolder:
     base_url = url(engine_id) if isinstance(engine_id, int) else engine_id
-    news = LeaseGranted(lease_id=LeaseId(lease_id), context_tokens=context, base_url=base_url)
+    news = LeaseGranted(
+        lease_id=LeaseId(lease_id), context_tokens=context, base_url=base_url, is_probe=is_probe
+    )
     return TellHolder(holder=HolderId(holder), news=news)
 
 
@@ -89,9 +95,15 @@ class FleetTester:
         return self.ask(now, lease_id, *variants, purpose=LeasePurpose.COUNT)
 
     def release(
-        self, now: float, lease_id: int, *, suspect: bool = False, holder: int = HOLDER
+        self, now: float, lease_id: int, *, holder: int = HOLDER, **learnt: Any
     ) -> list[FleetCommand]:
-        request = ReleaseLease(lease_id=LeaseId(lease_id), suspect=suspect)
+        request = ReleaseLease(lease_id=LeaseId(lease_id), **learnt)
+        return self.tell(now, LeaseAsked(holder=HolderId(holder), request=request))
+
+    def report(
+        self, now: float, lease_id: int, result: CallResult, *, holder: int = HOLDER
+    ) -> list[FleetCommand]:
+        request = ReportCall(lease_id=LeaseId(lease_id), result=result)
         return self.tell(now, LeaseAsked(holder=HolderId(holder), request=request))
 
     def wake(self, now: float) -> list[FleetCommand]:

@@ -5,7 +5,7 @@ from typing import Any
 from gatewright.api.facts import RequestFacts, UpstreamError
 from gatewright.commands import BeginRelay, CallUpstream, CountTokens, GatewayCommand, Outcome, RecordRequest
 from gatewright.config import ModelConfig
-from gatewright.errors import Problem
+from gatewright.errors import FailedAttempt, Problem
 from gatewright.events import (
     CallFailure,
     ClientGone,
@@ -21,6 +21,7 @@ from gatewright.events import (
 )
 from gatewright.gateway import Gateway
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseLost, LeaseProgress, LeaseRefused
+from gatewright.selection.fallback import Jitter
 from tests.core.machines.build import PATH, config, rid
 
 URL = "http://engine"
@@ -29,8 +30,8 @@ URL = "http://engine"
 class GatewayTester:
     """Its methods answer the last lease and the last count, call or relay that was commanded."""
 
-    def __init__(self, *models: ModelConfig, **server: float) -> None:
-        self.gateway = Gateway(config(*models, **server))
+    def __init__(self, *models: ModelConfig, jitter: Jitter = lambda: 0.0, **server: float) -> None:
+        self.gateway = Gateway(config(*models, **server), jitter)
         self.lease: LeaseEngine | None = None
         self.work: CountTokens | CallUpstream | BeginRelay | None = None
 
@@ -61,8 +62,14 @@ class GatewayTester:
         assert self.lease is not None
         return self.lease.lease_id
 
-    def granted(self, now: float, context: int = 4096) -> list[GatewayCommand]:
-        return self.tell(now, LeaseGranted(lease_id=self.lease_id, context_tokens=context, base_url=URL))
+    def granted(
+        self, now: float, context: int | None = None, *, is_probe: bool = False
+    ) -> list[GatewayCommand]:
+        """The first of the variants that were asked for, where none is named."""
+        assert self.lease is not None
+        context = context or self.lease.variants[0].context_tokens
+        event = LeaseGranted(lease_id=self.lease_id, context_tokens=context, base_url=URL, is_probe=is_probe)
+        return self.tell(now, event)
 
     def refused(self, now: float, problem: Problem) -> list[GatewayCommand]:
         return self.tell(now, LeaseRefused(lease_id=self.lease_id, problem=problem))
@@ -91,12 +98,14 @@ class GatewayTester:
     ) -> list[GatewayCommand]:
         return self.tell(now, UpstreamAnswered(command_id=self.command_id, status=status, error=error))
 
-    def failed(self, now: float, failure: CallFailure = CallFailure.BROKEN) -> list[GatewayCommand]:
-        return self.tell(now, UpstreamFailed(command_id=self.command_id, failure=failure, reason="reset"))
+    def failed(
+        self, now: float, failure: CallFailure = CallFailure.BROKEN, reason: str = "reset"
+    ) -> list[GatewayCommand]:
+        return self.tell(now, UpstreamFailed(command_id=self.command_id, failure=failure, reason=reason))
 
     def relayed(self, now: float, failure: RelayFailure | None = None, **facts: Any) -> list[GatewayCommand]:
-        reason = "" if failure is None else "reset"
-        return self.tell(now, RelayEnded(command_id=self.command_id, failure=failure, reason=reason, **facts))
+        facts = {"reason": "" if failure is None else "reset", **facts}
+        return self.tell(now, RelayEnded(command_id=self.command_id, failure=failure, **facts))
 
     # --- a request in some state
 
@@ -129,3 +138,9 @@ def headers(
 def record(outcome: Outcome, **facts: Any) -> RecordRequest:
     values: dict[str, Any] = {"request_id": rid("r"), "path": PATH, "model": "qwen", **facts}
     return RecordRequest(outcome=outcome, **values)
+
+
+def attempt(problem: Problem, model: str = "qwen", upstream_status: int | None = None) -> FailedAttempt:
+    return FailedAttempt(
+        model=model, kind=problem.kind, message=problem.message, upstream_status=upstream_status
+    )

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from gatewright.api.facts import RequestFacts
 from gatewright.commands import (
@@ -35,7 +35,7 @@ from gatewright.commands import (
     StopSignal,
     TellHolder,
 )
-from gatewright.config import Config
+from gatewright.config import Config, ModelConfig
 from gatewright.engines.spec import EngineSpec
 from gatewright.errors import EngineHostLost
 from gatewright.events import (
@@ -69,7 +69,10 @@ from gatewright.leases import (
     LeaseRefused,
     LeaseRequest,
     ReleaseLease,
+    ReportCall,
 )
+from gatewright.requests import AwaitingCountLease, AwaitingLease, BackingOff, Canceling
+from gatewright.selection.fallback import ATTEMPTS_IN_PERIOD, MOST_RETRIES, PERIOD_S, Jitter
 
 Observe = Callable[[str, str, Any], None]
 """Told (machine, "event" | "command", message) of everything that goes in and comes out."""
@@ -77,9 +80,24 @@ Observe = Callable[[str, str, Any], None]
 Work = CountTokens | CallUpstream | BeginRelay
 
 
+@frozen
+class Call:
+    """A call of an upstream.
+
+    Attributes:
+        at: When it began.
+        model: Whose upstream.
+        is_move: A smaller engine of the same model has refused the request for its size.
+    """
+
+    at: float
+    model: ModelConfig
+    is_move: bool
+
+
 @define
 class Client:
-    """What a client saw of its request."""
+    """What a client saw of its request, and what was done for it."""
 
     facts: RequestFacts
     head_sent: bool = False
@@ -87,6 +105,9 @@ class Client:
     gone: bool = False
     holds_answer: bool = False
     record: RecordRequest | None = None
+    calls: list[Call] = field(factory=list)
+    overflowed: bool = False
+    relay: RelayEnded | None = None
 
 
 @define
@@ -110,6 +131,7 @@ class World:
         immediate: Whether the machines' messages to each other arrive at once; otherwise when `carry_*` is called.
         linger_s: Of the Fleet.
         observe: Told of everything.
+        jitter: Of the Gateway.
     """
 
     def __init__(
@@ -119,10 +141,11 @@ class World:
         immediate: bool = True,
         linger_s: float | None = None,
         observe: Observe = lambda *_: None,
+        jitter: Jitter = lambda: 0.0,
     ) -> None:
         self.config = config
         self.now = 0.0
-        self.gateway = Gateway(config)
+        self.gateway = Gateway(config, jitter)
         self.fleet = Fleet(linger_s=linger_s)
         self.holder = HolderId(1)
         self.observe = observe
@@ -138,6 +161,7 @@ class World:
         self.processes: dict[EngineId, Process] = {}
         self.asked: dict[LeaseId, LeaseEngine] = {}  # as the Gateway sees it: not answered, not released
         self.granted: dict[LeaseId, LeaseGranted] = {}
+        self.reported: set[LeaseId] = set()
         self.held: dict[tuple[HolderId, LeaseId], LeaseGranted] = {}  # as the Fleet sees it
         self.drained = 0
         self.exits: list[ExitHost] = []
@@ -218,10 +242,12 @@ class World:
         client = self.clients[work.request_id]
         if isinstance(event, UpstreamAnswered):
             client.holds_answer = True
+            client.overflowed = event.error is not None and event.error.overflow
         if isinstance(event, RelayEnded):
             client.head_sent = True
             client.answer_ended = event.failure is None
             client.holds_answer = False
+            client.relay = event
         self.gateway_event(event)
 
     def spawned(self, command: SpawnEngine) -> None:
@@ -292,6 +318,11 @@ class World:
                 open_leases = self.asked if lease_id in self.asked else self.granted
                 del open_leases[lease_id]  # raises if it was released before, or lost
                 self.to_fleet.append(command)
+            case ReportCall(lease_id=lease_id):
+                assert self.granted[lease_id].is_probe, "nobody wants to hear of it"
+                assert lease_id not in self.reported
+                self.reported.add(lease_id)
+                self.to_fleet.append(command)
             case Drained():
                 self.drained += 1
             case Log():
@@ -311,6 +342,8 @@ class World:
                     assert client.holds_answer
                 else:
                     assert not client.holds_answer
+                if isinstance(command, CallUpstream):
+                    self._note_call(client, command.request_id)
                 self.work[command.command_id] = command
             case CancelUpstream(request_id=request_id):
                 (command_id,) = self._working(request_id)
@@ -343,9 +376,28 @@ class World:
                 assert not self._working(request_id), "ended with a completion outstanding"
                 assert not client.holds_answer
                 assert client.answer_ended or outcome is Outcome.CANCELED, "the client got no end"
+                assert command.attempts == len(client.calls)
+                if outcome in {Outcome.ANSWERED, Outcome.UPSTREAM_ERROR}:
+                    assert client.relay is not None
+                    assert client.relay.failure is None, "a broken answer that counts as a whole one"
                 client.record = command
             case _:
                 raise AssertionError(command)
+
+    def _note_call(self, client: Client, request_id: RequestId) -> None:
+        attempts = self.gateway._open.by_id[request_id].attempts
+        model, calls = attempts.model, client.calls
+        is_move = client.overflowed and not model.is_remote and calls[-1].model is model
+        calls.append(Call(self.now, model, is_move))
+        if is_move:
+            return  # to an engine that was not asked before: no repetition
+        of_model = [call for call in calls if call.model is model and not call.is_move]
+        assert len(of_model) <= 1 + min(MOST_RETRIES, model.retries), "repeated too often"
+        most = attempts.chain[0].max_attempts
+        assert most is None or sum(not call.is_move for call in calls) <= most, "too many calls"
+        if len(calls) > ATTEMPTS_IN_PERIOD:
+            within_s = calls[-1].at - calls[-1 - ATTEMPTS_IN_PERIOD].at
+            assert within_s > PERIOD_S - 1e-6, f"{ATTEMPTS_IN_PERIOD + 1} calls within {within_s} s"
 
     def _working(self, request_id: RequestId) -> list[CommandId]:
         return [command_id for command_id, work in self.work.items() if work.request_id == request_id]
@@ -380,13 +432,28 @@ class World:
     def check_gateway(self) -> None:
         alive = {request_id for request_id, client in self.clients.items() if client.record is None}
         assert self.gateway.active == len(alive)
+        books = self.gateway._open
+        assert books.by_id.keys() == alive
         working = {work.request_id for work in self.work.values()}
-        waiting = len(alive - working)
+        waiting = {books.by_lease[lease_id].request_id for lease_id in self.asked}
         open_leases = len(self.asked) + len(self.granted)
-        assert waiting <= len(self.asked), "somebody waits for nothing"
         assert open_leases <= len(alive), "a lease that nobody holds"
-        assert self.gateway._by_lease.keys() == self.asked.keys() | self.granted.keys()
-        assert self.gateway._by_command.keys() == self.work.keys()
+        assert books.by_lease.keys() == self.asked.keys() | self.granted.keys()
+        assert books.by_command.keys() == self.work.keys()
+        wake_at = self.gateway.wake_at
+        for request_id, request in books.by_id.items():
+            match request.state:
+                case BackingOff(until=until):
+                    assert request_id not in working | waiting
+                    assert wake_at is not None
+                    assert wake_at.at <= until, "it is not woken"
+                case AwaitingLease() | AwaitingCountLease():
+                    assert request_id in waiting - working, "somebody waits for nothing"
+                case _:
+                    assert request_id in working - waiting, "somebody waits for nothing"
+            if request.give_up_at is not None and not isinstance(request.state, Canceling):
+                assert wake_at is not None
+                assert wake_at.at <= request.give_up_at, "its time ends and nobody looks"
 
     def check_fleet(self, commands: list[FleetCommand]) -> None:
         places: dict[str, int] = {}

@@ -98,7 +98,7 @@ def test_ends_of_responses(kind: str, status: str, reason: str, is_error: bool):
     )
     assert reader.usage == Usage(prompt_tokens=24, completion_tokens=2, cached_tokens=6)
     assert reader.finish_reason == reason
-    assert reader.complete
+    assert reader.complete is not is_error
     assert reader.saw_error is is_error
 
 
@@ -108,6 +108,53 @@ def test_errors():
     assert not learnt(ApiFormat.CHAT, b'{"error":null}').saw_error
     assert learnt(ApiFormat.MESSAGES, b'{"type":"error","error":{}}').saw_error
     assert learnt(ApiFormat.RESPONSES, b'{"type":"error","message":"x"}').saw_error
+    assert learnt(ApiFormat.MESSAGES, b'{"type":"error","message":"x"}').saw_error
+    assert learnt(ApiFormat.CHAT, b'{"object":"error","message":"x"}').saw_error
+    assert learnt(ApiFormat.CHAT, b'[{"choices":[]},{"error":{"message":"x"}}]').saw_error
+    assert not learnt(ApiFormat.CHAT, b'{"usage":{}}').saw_error
+    assert not learnt(ApiFormat.OTHER, b'{"object":"batch","error":{"message":"x"}}').saw_error
+
+
+def test_with_an_error_nothing_is_finished():
+    reader = learnt(
+        ApiFormat.CHAT,
+        b'{"error":{"message":"x"},"choices":[{"finish_reason":"error"}],"usage":{"prompt_tokens":1}}',
+    )
+    assert (reader.complete, reader.finish_reason, reader.usage) == (False, None, Usage(prompt_tokens=1))
+
+
+@pytest.mark.parametrize(
+    ("lines", "count", "are_read"),
+    [
+        (b'{"choices":[]}', 1, True),
+        (b'{"choices":[]}\n{"choices":[{"finish_reason":"stop"}]}', 2, True),
+        (b'{"choices":[]}\n{"choices":[]}', 1, False),
+        (b'{"choices":[]}{"choices":[]}', 1, False),
+        (b'{"choices":[]}\n', 2, False),
+        (b'{"choices":[]}\n{"error":{"a":1}}', 2, False),
+        (b'{"choices":[{"finish_reason":"stop"}]}\nx', 2, False),
+        (b'{"choices":[{"finish_reason":"stop"}]}\n{"usage":{}}', 2, False),
+        (b"[]", 1, False),
+        (b"", 1, False),
+    ],
+)
+def test_lines_are_learnt_all_or_none(lines: bytes, count: int, are_read: bool):
+    reader = AnswerReader(ApiFormat.CHAT)
+    assert reader.learn_lines(lines, count) is are_read
+    assert reader.complete is (are_read and b"stop" in lines)
+    assert not reader.saw_error
+
+
+def test_several_choices():
+    reader = AnswerReader(ApiFormat.CHAT, choices=3)
+    for document in (
+        b'{"choices":[{"index":2,"finish_reason":"stop"}]}',
+        b'{"choices":[{"index":2,"finish_reason":"stop"},{"index":"odd","finish_reason":"stop"}]}',
+    ):
+        assert reader.learn(document)
+        assert not reader.complete
+    assert reader.learn(b'{"choices":[{"index":1,"finish_reason":"length"}]}')
+    assert (reader.complete, reader.finish_reason) == (True, "length")
 
 
 def test_odd_figures_count_as_nothing():

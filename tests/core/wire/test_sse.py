@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.wire.sse import SseSplitter, event_data, split_events
+from gatewright.wire.sse import SseSplitter, data_lines, event_data, split_events
 
 STREAMS = [
     b"data: a\n\ndata: b\n\n",
@@ -92,6 +92,10 @@ def test_a_large_event_byte_by_byte_is_read_in_linear_time():
         (b"data: a\r\r", b"a"),
         (b"data: a\ndata: b\ndata\n\n", b"a\nb\n"),
         (b"event: x\nid: 1\ndata: a\n\n", b"a"),
+        (b"event: x\ndata: a\n\n", b"a"),
+        (b"event: x\ndata: a\nid: 1\n\n", b"a"),
+        (b"event: x\ndata: a\ndata: b\n\n", b"a\nb"),
+        (b"id: 1\ndata: a\n\n", b"a"),
         (b"\xef\xbb\xbfdata: a\n\n", b"a"),
         (b"\n\ndata: a\n\n", b"a"),
         (b"data: \n\n", b""),
@@ -108,3 +112,21 @@ def test_data_of_an_event(event: bytes, data: bytes | None):
 def test_a_block_is_split_without_loss():
     assert split_events(b"") == []
     assert split_events(b"data: a\n\n:\n\nrest") == [b"data: a\n\n", b":\n\n", b"rest"]
+
+
+@pytest.mark.parametrize(
+    ("block", "count", "lines"),
+    [
+        (b"data: a\n\n", 1, b"a"),
+        (b"data: a\n\ndata: b\n\n", 2, b"a\nb"),
+        (b"event: x\ndata: a\n\nevent: y\ndata: b\n\n", 2, b"a\nb"),
+        (b"data: a\ndata: b\n\n", 1, None),
+        (b"data: a\n\n: comment\n\n", 2, None),
+        (b"data: a\n\nid: 1\ndata: b\n\n", 2, None),
+        (b"data:a\n\n", 1, None),
+        (b"\ndata: a\n\n", 1, None),
+        (b"event: x\n\n", 1, None),
+    ],
+)
+def test_data_of_a_block_line_by_line(block: bytes, count: int, lines: bytes | None):
+    assert data_lines(block, count) == lines

@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.api.facts import ApiFormat, Usage
-from gatewright.wire.taps import BodyTap, PassTap, StreamTap, Tap, make_tap
+from gatewright.wire.taps import BodyTap, PassTap, StreamTap
 
 RECORDED = Path(__file__).parent / "recorded"
 EXPECTED = {
@@ -99,6 +100,8 @@ def test_a_last_event_without_its_blank_line_is_completed():
         assert tap.complete
         assert tap.events == 2
     assert run(ApiFormat.CHAT, [b'data: {"a":1}'])[0] == b'data: {"a":1}\n\n'
+    assert run(ApiFormat.CHAT, [b"data: 5"])[0] == b""
+    assert run(ApiFormat.OTHER, [b"data: 5"])[0] == b"data: 5\n\n"
 
 
 @pytest.mark.parametrize("rest", [b"data: [DON", b'data: {"a":', b"event: x\n", b": ping", b"\n", b"da", b""])
@@ -130,19 +133,144 @@ def test_words_that_look_like_marks_are_only_words():
         (ApiFormat.OTHER, b'data: {"error":{"message":"x"}}\n\n'),
     ],
 )
-def test_errors_within_a_stream_are_seen(api_format: ApiFormat, event: bytes):
-    out, tap = run(api_format, [b"data: {}\n\n" + event])
-    assert out == b"data: {}\n\n" + event
-    assert tap.saw_error
+def test_errors_within_a_stream_are_seen_and_withheld(api_format: ApiFormat, event: bytes):
+    for rest in (b"", b"data: {}\n\n"):
+        stream = b"data: {}\n\n" + event + rest
+        for pieces in ([stream], [stream[at : at + 1] for at in range(len(stream))]):
+            out, tap = run(api_format, pieces)
+            assert out == b"data: {}\n\n"
+            assert tap.saw_error
+            assert tap.closed
+            assert tap.refusal is not None
+            assert json.loads(tap.refusal)
+            assert tap.events == 1
 
 
 def test_usage_in_every_chunk_and_null_in_most():
     chunk = b'data: {"choices":[{"delta":{},"finish_reason":null}],"usage":null}\n\n'
     last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
-    _, tap = run(ApiFormat.CHAT, [chunk * 3, last])
+    out, tap = run(ApiFormat.CHAT, [chunk * 3, last])
+    assert out == chunk * 3 + last + b"data: [DONE]\n\n"
     assert tap.usage == Usage(prompt_tokens=3, completion_tokens=1)
     assert tap.complete
-    assert tap.events == 4
+    assert tap.events == 5
+
+
+# --- events that are no JSON
+
+
+@pytest.mark.parametrize("bad", [b"x", b"{", b"[]", b"5", b'"x"', b"null", b"{},{}", b'{"a":"\xff"'])
+@pytest.mark.parametrize("api_format", EXPECTED)
+def test_one_event_that_is_no_object_is_dropped_and_the_second_ends_the_stream(
+    api_format: ApiFormat, bad: bytes
+):
+    good, wrong = b'data: {"choices":[]}\n\n', b"data: %b\n\n" % bad
+    stream = good + wrong + good * 2 + wrong + good
+    for pieces in (
+        [stream],
+        [stream[at : at + 1] for at in range(len(stream))],
+        [good, wrong, good * 2 + wrong, good],
+    ):
+        out, tap = run(api_format, pieces)
+        assert out == good * 3
+        assert (tap.malformed, tap.closed, tap.events) == (2, True, 3)
+        assert not tap.complete
+    _, tap = run(api_format, [good + wrong + good])
+    assert (tap.malformed, tap.closed) == (1, False)
+
+
+def test_events_that_are_wrong_alone_are_wrong_together():
+    for events in (
+        [b'{"a":"}', b'{"}'],
+        [b'{"a":[{}', b"{}]}"],
+        [b"{},{}", b'{"a":"}', b'{"}'],
+        [b'{"a":{}', b"}"],
+    ):
+        _, tap = run(ApiFormat.CHAT, [b"".join(b"data: %b\n\n" % each for each in events)])
+        assert tap.malformed == 2
+
+
+@pytest.mark.parametrize(
+    "odd", [b'{"a":NaN}', b'{"a":-Infinity}', rb'{"a":"\ud83d"}', b' {"a":1} ', b'{"choices":"x"}']
+)
+def test_odd_objects_that_clients_read_pass(odd: bytes):
+    stream = b"data: %b\n\n" % odd
+    for pieces in ([stream], [stream * 3]):
+        out, tap = run(ApiFormat.CHAT, pieces)
+        assert out == b"".join(pieces)
+        assert tap.malformed == 0
+
+
+def test_what_odd_objects_say_is_read():
+    event = (
+        b'data: {"choices":[{"logprobs":[-Infinity],"finish_reason":"stop"}],"usage":{"prompt_tokens":2}}\n\n'
+    )
+    _, tap = run(ApiFormat.CHAT, [event])
+    assert (tap.complete, tap.finish_reason, tap.usage) == (True, "stop", Usage(prompt_tokens=2))
+
+
+def test_events_without_a_value_are_no_events():
+    for empty in (b"data: \n\n", b"data:\n\n", b"event: ping\ndata: \n\n"):
+        out, tap = run(ApiFormat.CHAT, [b'data: {"choices":[]}\n\n' + empty])
+        assert (out, tap.malformed) == (b'data: {"choices":[]}\n\n', 0)
+
+
+def test_data_of_several_lines_is_read_as_one():
+    stream = b'event: x\ndata: {"choices":\ndata: []}\nid: 1\n\n'
+    out, tap = run(ApiFormat.CHAT, [stream * 2])
+    assert (out, tap.malformed, tap.events) == (stream * 2, 0, 2)
+
+
+def test_other_formats_may_send_anything():
+    stream = b"data: x\n\ndata: \n\ndata: y\n\ndata: [DONE]\n\ndata: z\n\n"
+    out, tap = run(ApiFormat.OTHER, [stream])
+    assert (out, tap.malformed, tap.events) == (stream, 0, 5)
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("api_format", [ApiFormat.CHAT, ApiFormat.COMPLETION])
+def test_nothing_follows_done_and_done_comes_once(api_format: ApiFormat):
+    event = b'data: {"choices":[{"finish_reason":"stop"}]}\n\n'
+    done = b"data: [DONE]\n\n"
+    for rest in (b"", b"data: [DO", done, done + event + done, b"data: x\n\n" + done):
+        for pieces in ([event + rest], [event, rest]):
+            out, tap = run(api_format, pieces)
+            assert out == event + done
+            assert tap.complete
+
+
+def test_done_alone_completes_a_stream_but_none_is_added_to_what_is_not_finished():
+    chunk = b'data: {"choices":[{"finish_reason":null}]}\n\n'
+    assert run(ApiFormat.CHAT, [chunk])[0] == chunk
+    out, tap = run(ApiFormat.CHAT, [chunk + b"data: [DONE]\n\n"])
+    assert (out, tap.complete) == (chunk + b"data: [DONE]\n\n", True)
+
+
+def test_a_reason_that_is_no_reason_finishes_nothing():
+    chunk = b'data: {"choices":[{"finish_reason":""}]}\n\n'
+    out, tap = run(ApiFormat.CHAT, [chunk])
+    assert (out, tap.complete, tap.finish_reason) == (chunk, False, None)
+
+
+def test_a_stream_of_several_choices_is_complete_with_the_last_of_them():
+    first, second = (
+        b'data: {"choices":[{"index":%d,"finish_reason":"stop"}]}\n\n' % index for index in (0, 1)
+    )
+    tap = StreamTap(ApiFormat.CHAT, choices=2)
+    assert tap.feed(first + first) == first + first
+    assert not tap.complete
+    assert tap.feed(second) == second
+    assert tap.complete
+    assert tap.finish() == b"data: [DONE]\n\n"
+    assert tap.finish() == b""
+    native = StreamTap(ApiFormat.NATIVE, choices=2)
+    native.feed(b'data: {"index":1,"stop":true}\n\n')
+    assert not native.complete
+    native.feed(b'data: {"index":0,"stop":true}\n\n')
+    assert native.complete
+    assert native.finish() == b""
 
 
 def test_comments_pass_at_once():
@@ -169,7 +297,13 @@ def test_an_event_too_large_to_be_held_passes_in_pieces():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.sampled_from([b"\n", b"\r", b"data: [DONE]", b'data: {"choices":[{"finish_reason":"x"}]}', b":", b"x"]), max_size=15),
+    st.lists(
+        st.sampled_from(
+            [b"\n", b"\n\n", b"\r", b"data: [DONE]", b'data: {"choices":[{"finish_reason":"x"}]}', b'data: {"error":{"a":1}}',
+             b"data: {", b"}", b"data: ", b"event: e\n", b":", b"x"]
+        ),
+        max_size=15,
+    ),
     st.lists(st.integers(0, 200)),
     st.sampled_from(list(ApiFormat)),
 )  # fmt: skip
@@ -179,8 +313,8 @@ def test_splits_agree_on_anything(parts: list[bytes], cuts: list[int], api_forma
     pieces = [stream[a:b] for a, b in pairwise(bounds)]
     (out, tap), (whole_out, whole) = run(api_format, pieces), run(api_format, [stream])
     assert out == whole_out
-    assert (tap.usage, tap.finish_reason, tap.complete, tap.saw_error, tap.events) == (
-        whole.usage, whole.finish_reason, whole.complete, whole.saw_error, whole.events
+    assert (tap.usage, tap.finish_reason, tap.complete, tap.saw_error, tap.events, tap.malformed, tap.refusal) == (
+        whole.usage, whole.finish_reason, whole.complete, whole.saw_error, whole.events, whole.malformed, whole.refusal
     )  # fmt: skip
 
 
@@ -217,27 +351,6 @@ def test_a_body_beyond_the_limit_passes_unread():
     tap.finish()
     assert tap.usage is None
     assert tap.complete
-
-
-# --- which tap
-
-
-@pytest.mark.parametrize(
-    ("content_type", "encoding", "kind"),
-    [
-        ("text/event-stream", None, StreamTap),
-        ("Text/Event-Stream; charset=utf-8", "identity", StreamTap),
-        ("application/json; charset=utf-8", None, BodyTap),
-        ("application/problem+json", None, BodyTap),
-        ("text/plain; version=0.0.4", None, PassTap),
-        (None, None, PassTap),
-        ("text/event-stream", "gzip", PassTap),
-        ("application/json", "br", PassTap),
-    ],
-)
-def test_the_headers_choose_the_tap(content_type: str | None, encoding: str | None, kind: type):
-    tap: Tap = make_tap(ApiFormat.CHAT, content_type, encoding)
-    assert type(tap) is kind
 
 
 def test_what_cannot_be_read_passes():

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from attrs import evolve
 
-from gatewright import orders
 from gatewright.commands import Outcome
 from gatewright.config import Config, EngineKind
 from gatewright.errors import EngineHostLost, EngineStopped
@@ -26,6 +25,7 @@ from gatewright.leases import (
 from gatewright.wire.sse import MAX_PARTIAL_BYTES
 from gatewright_host.blocking import driver as driver_module
 from gatewright_host.blocking import exchange as exchange_module
+from gatewright_host.blocking import streams as streams_module
 from gatewright_host.blocking.service import Service
 from gatewright_host.host_client import BlockingHostClient
 from tests.host.blocking.fakes import (
@@ -47,7 +47,7 @@ from tests.host.blocking.fakes import (
     two_variants,
     upstream,
 )
-from tests.support.configs import read, remote_model
+from tests.support.configs import local_model, read, remote_model, variant
 from tests.support.host import until_blocking
 
 
@@ -161,7 +161,8 @@ def test_nobody_listens() -> None:
 @pytest.mark.parametrize("breaks", [resets, cuts])
 def test_a_stream_that_breaks_off_ends_with_an_error(breaks: Any) -> None:
     begins = STREAM_HEAD + chunk(EVENTS[0]) + b"20\r\ndata: half an ev"
-    with upstream(breaks(begins)) as server, granted(server) as (service, host):
+    config = read(local_model(prefill=False, variants=[variant(context=4096)]))
+    with upstream(breaks(begins)) as server, granted(server, config) as (service, host):
         client = Client()
         record = exchange(service, client).run()
         assert record.outcome is Outcome.BROKE_OFF
@@ -193,8 +194,16 @@ def test_a_body_that_breaks_off_is_cut() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
     with upstream(cuts(head + b'{"choices"')) as server, granted(server) as (service, _):
         client = Client()
+        assert exchange(service, client, stream=False).run().outcome is Outcome.FAILED
+        assert client.calls == ["problem"], "nothing of it went out"
+
+
+def test_a_long_body_that_breaks_off_is_cut() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 3000000\r\n\r\n"
+    with upstream(cuts(head + b'{"choices": "' + 2_000_000 * b"x")) as server, granted(server) as (service, _):
+        client = Client()
         assert exchange(service, client, stream=False).run().outcome is Outcome.BROKE_OFF
-        assert client.calls == ["begin", "write", "cut"]
+        assert (client.calls[0], client.calls[-1]) == ("begin", "cut")
 
 
 def test_a_silent_upstream_is_given_up() -> None:
@@ -456,6 +465,7 @@ def test_comments_come_while_the_upstream_thinks(monkeypatch: pytest.MonkeyPatch
     now = [100.0]
     monkeypatch.setattr(driver_module, "monotonic", lambda: now[0])
     monkeypatch.setattr(exchange_module, "LOOK_UP_S", 0.01)
+    monkeypatch.setattr(streams_module, "LOOK_UP_S", 0.01)
     may_answer = threading.Event()
 
     def thinks(connection: socket.socket, request: bytes) -> bool:
@@ -496,6 +506,7 @@ def test_a_client_that_goes_at_a_comment_cancels_the_call(monkeypatch: pytest.Mo
     now = [100.0]
     monkeypatch.setattr(driver_module, "monotonic", lambda: now[0])
     monkeypatch.setattr(exchange_module, "LOOK_UP_S", 0.01)
+    monkeypatch.setattr(streams_module, "LOOK_UP_S", 0.01)
     server: Upstream
 
     def never_answers(connection: socket.socket, _: bytes) -> None:
@@ -517,15 +528,15 @@ def test_a_client_that_goes_at_a_comment_cancels_the_call(monkeypatch: pytest.Mo
 
 
 def test_an_upstream_that_is_silent_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange_module, "LOOK_UP_S", 0.01)
-    monkeypatch.setattr(orders, "REMOTE_FIRST_BYTE_S", 0.05)
+    monkeypatch.setattr(streams_module, "LOOK_UP_S", 0.01)
     done = threading.Event()
 
     def never_answers(_: socket.socket, __: bytes) -> None:
         done.wait(PATIENCE_S)
 
     with upstream(never_answers) as server:
-        config = read(remote_model(connect=server.url, name="qwen"))
+        timeouts = {"first_token": 0.05}
+        config = read(remote_model(connect=server.url, name="qwen", timeouts=timeouts))
         host = FakeHost({config.models[0].variants[0].context_tokens: server.url})
         with service_on(host, config) as service:
             client = Client()

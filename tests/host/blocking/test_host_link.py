@@ -10,7 +10,16 @@ import pytest
 
 from gatewright.errors import EngineHostLost, EngineStartFailed
 from gatewright.ids import LeaseId
-from gatewright.leases import LeaseEngine, LeaseGranted, LeaseLost, LeaseNews, LeaseRefused, ReleaseLease
+from gatewright.leases import (
+    CallResult,
+    LeaseEngine,
+    LeaseGranted,
+    LeaseLost,
+    LeaseNews,
+    LeaseRefused,
+    ReleaseLease,
+    ReportCall,
+)
 from gatewright_host.blocking.host_link import HostLink
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost, HostRefused
@@ -81,6 +90,22 @@ def test_it_connects_with_the_first_lease_and_once(heard: Heard, links: list[Hos
     links[0].send(lease(2))
     assert hosts.connects == 1
     assert host.heard == [lease(1), lease(2)]
+
+
+def test_reports_are_passed_on_and_dropped_without_a_host(heard: Heard, links: list[HostLink]) -> None:
+    host = FakeHost()
+    hosts = Hosts(host)
+    links.append(HostLink(hosts, heard))
+    report = ReportCall(lease_id=LeaseId(1), result=CallResult.WELL)
+    links[0].send(report)
+    assert hosts.connects == 0
+    links[0].send(lease(1))
+    links[0].send(report)
+    assert host.heard == [lease(1), report]
+    host.die()
+    assert isinstance(heard.next(), LeaseRefused)
+    links[0].send(report)
+    assert hosts.connects == 1
 
 
 def test_news_come_in_order_and_from_one_thread(heard: Heard, links: list[HostLink]) -> None:

@@ -31,7 +31,7 @@ from gatewright.commands import (
 from gatewright.events import GatewayEvent, Woke
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
-from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease
+from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
 from gatewright.trace import TraceLine
 from gatewright_host.driving import MACHINE, RequestCommand, Trace
 from gatewright_host.log_setup import log_level_of
@@ -119,7 +119,7 @@ class Driver:
 
     def _put_in_order(self, command: GatewayCommand, outside: list[Callable[[], None]]) -> None:
         match command:
-            case LeaseEngine() | ReleaseLease():
+            case LeaseEngine() | ReportCall() | ReleaseLease():
                 self._for_fleet.append(command)
             case (
                 CallUpstream()

@@ -1,16 +1,18 @@
-"""One request's thread: carries out, in order, what the Gateway commands for it. One method per command."""
+"""One request's thread: carries out, in order, what the Gateway commands for it. One method per command.
+
+`gatewright_asyncio.exchange` does the same on an event loop.
+"""
 
 import logging
 import threading
 from collections.abc import Generator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final, assert_never
 
 from attrs import evolve
 
 from gatewright.api.counting import prompt_text
-from gatewright.api.facts import FIRST_ERROR_STATUS
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -34,32 +36,30 @@ from gatewright.events import (
     UpstreamAnswered,
     UpstreamFailed,
 )
-from gatewright.wire.client import BodyData, ResponseEnd, ResponseHead, UpstreamBroken
 from gatewright.wire.fields import encode_headers
+from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import NeedData
+from gatewright.wire.upstream_answer import Begun, CallBroken, Unanswered, UpstreamAnswer
 from gatewright_host.blocking.driver import Driver
-from gatewright_host.blocking.relay import HeldAnswer, Relay
+from gatewright_host.blocking.relay import Relay
 from gatewright_host.blocking.sink import ClientLost, Sink
-from gatewright_host.blocking.streams import Stream, StreamLost, StreamTimeout
+from gatewright_host.blocking.streams import LOOK_UP_S, StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Connection, UpstreamPool
 from gatewright_host.driving import RequestCommand
 from gatewright_host.tokenizer_program import count_with_program
 from gatewright_host.upstream_calls import (
-    COUNT_TIMEOUT_S,
-    ERROR_BODY_BYTES,
     EVENT_STREAM,
     UNBUFFERED,
     Address,
+    CallStopped,
     ClientRequest,
+    Patience,
     UpstreamRequest,
+    count_call,
     count_request,
     read_count,
-    upstream_answered,
     upstream_request,
 )
-
-LOOK_UP_S: Final = 1.0
-"""How often a thread that waits for an upstream looks up, to tell its client what it should hear meanwhile."""
 
 Work = Generator[
     None, None, UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
@@ -91,11 +91,12 @@ class Exchange:
         self._request = request
         self._id = request.request_id
         self._facts = request.facts
+        self._sent = SentAnswer(request.facts)
         self._commands: SimpleQueue[RequestCommand] = SimpleQueue()
         self._lock = threading.Lock()  # over the next two, for `cancel`
         self._canceled = False
         self._connection: Connection | None = None
-        self._held: HeldAnswer | None = None
+        self._upstream: UpstreamAnswer | None = None
         self._work: Work | None = None
 
     # --- called by the driver, in any thread
@@ -140,11 +141,13 @@ class Exchange:
         """
         if self._work is not None and self._commands.empty():
             self._go_on(self._work)
-        else:
-            try:
-                self._carry_out(self._commands.get())
-            except ClientLost:
-                self.client_lost()
+            return True
+        try:
+            self._carry_out(self._commands.get(timeout=LOOK_UP_S))
+        except Empty:
+            pass
+        except ClientLost:
+            self.client_lost()
         return self.record is None
 
     def _go_on(self, work: Work) -> None:
@@ -186,25 +189,23 @@ class Exchange:
             connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.give_back(connection)
-        self._held = None
+        self._upstream = None
 
     # --- calling
 
     def _call(self, command: CallUpstream) -> Generator[None, None, UpstreamAnswered | UpstreamFailed]:
         try:
-            held = yield from self._hold_answer(command)
-        except StreamTimeout:
-            return self._call_failed(command, CallFailure.TIMEOUT, "no answer in time")
-        except OSError as error:
-            return self._call_failed(command, CallFailure.UNREACHABLE, f"cannot connect: {error}")
+            request = upstream_request(self._request, command, self._sent)
+            begun = yield from self._begin_answer(request, command)
+        except CallStopped as stopped:
+            return self._call_failed(command, stopped.failure, stopped.reason)
         except StreamLost as error:
             return self._call_failed(command, CallFailure.BROKEN, str(error))
         except Exception as error:
             # Without its completion the request would never end, and its engine never be free again.
             logger.exception("a bug: the call of %s failed", self._id)
             return self._call_failed(command, CallFailure.BROKEN, str(error))
-        self._held = held
-        return upstream_answered(command, held.head, held.body)
+        return UpstreamAnswered(command_id=command.command_id, status=begun.status, error=begun.error)
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()
@@ -212,28 +213,29 @@ class Exchange:
             failure = CallFailure.CANCELED
         return UpstreamFailed(command_id=command.command_id, failure=failure, reason=reason)
 
-    def _hold_answer(self, command: CallUpstream) -> Generator[None, None, HeldAnswer]:
+    def _begin_answer(self, request: UpstreamRequest, command: CallUpstream) -> Generator[None, None, Begun]:
         address = self._pool.address_of(command.base_url)
-        request = upstream_request(self._request, command)
         connection = None if self._canceled else self._pool.take_idle(address)
         if connection is not None:
-            held = yield from self._exchange(connection, request, command.first_byte_timeout_s)
-            if held is not None:
-                return held
+            begun = yield from self._hold_answer(connection, request, command)
+            if begun is not None:
+                return begun
             # The upstream closed a kept connection while the request was on its way: a fresh one tells.
-        if self._canceled:
-            raise StreamLost("canceled")
         connection = self._connect(address, command.connect_timeout_s)
-        held = yield from self._exchange(connection, request, command.first_byte_timeout_s)
-        if held is None:
-            raise StreamLost("the upstream closed the connection without an answer")
-        return held
+        begun = yield from self._hold_answer(connection, request, command)
+        if begun is None:
+            raise CallStopped(CallFailure.BROKEN, "the upstream closed the connection without an answer")
+        return begun
 
     def _connect(self, address: Address, timeout_s: float) -> Connection:
+        if self._canceled:
+            raise StreamLost("canceled")
         try:
             return self._pool.open(address, timeout_s)
         except StreamTimeout:
-            raise TimeoutError(f"no connection within {timeout_s:g} s") from None
+            raise CallStopped(CallFailure.TIMEOUT, f"no connection within {timeout_s:g} s") from None
+        except OSError as error:
+            raise CallStopped(CallFailure.UNREACHABLE, f"cannot connect: {error}") from None
 
     def _attach(self, connection: Connection) -> None:
         """From now on `cancel` breaks this connection; it also does if it came earlier."""
@@ -242,66 +244,53 @@ class Exchange:
             if self._canceled:
                 connection.stream.abort()
 
-    def _exchange(
-        self, connection: Connection, request: UpstreamRequest, first_byte_timeout_s: float | None
-    ) -> Generator[None, None, HeldAnswer | None]:
-        """Send a request and wait for the first byte of its answer's body, or all of a small error's.
+    def _hold_answer(
+        self, connection: Connection, request: UpstreamRequest, command: CallUpstream
+    ) -> Generator[None, None, Begun | None]:
+        """Send a request and wait until its answer has begun.
 
         Returns:
             None if the connection was closed without a byte of an answer.
         """
         self._attach(connection)
-        address = connection.address
-        stream, exchange = connection.stream, connection.exchange
-        for piece in exchange.request_bytes(
-            request.method, address.authority, address.prefix + request.path, request.headers, request.body
-        ):
-            stream.write(piece, first_byte_timeout_s)
-        head: ResponseHead | None = None
-        received = b""
+        stream = connection.stream
+        upstream = UpstreamAnswer(connection.exchange, request.facts, self._sent, command.continuation)
+        patience = Patience(command, monotonic())
+        try:
+            for piece in request.pieces(connection.exchange, connection.address):
+                stream.write(piece, command.head_timeout_s)
+        except StreamTimeout:
+            raise patience.ended(monotonic(), has_head=False) from None
         while True:
-            match exchange.next_event():
+            match upstream.hold():
                 case NeedData():
-                    if received and head is not None and head.status < FIRST_ERROR_STATUS:
-                        return HeldAnswer(connection, head, received, ended=False)
-                    exchange.receive((yield from self._read(stream, first_byte_timeout_s)))
-                case ResponseHead() as head:
-                    pass
-                case BodyData(data=data):
-                    received += data
-                    if head is not None and len(received) > ERROR_BODY_BYTES:
-                        return HeldAnswer(connection, head, received, ended=False)
-                case ResponseEnd():
-                    assert head is not None
-                    return HeldAnswer(connection, head, received, ended=True)
-                case UpstreamBroken(reason=reason, unanswered=unanswered):
-                    if head is not None and received and head.status < FIRST_ERROR_STATUS:
-                        return HeldAnswer(connection, head, received, ended=False)
+                    has_head = upstream.head is not None
+                    try:
+                        left_s = patience.left_s(monotonic(), has_head=has_head)
+                        upstream.receive((yield from stream.read_in_steps(left_s)))
+                    except StreamTimeout:
+                        raise patience.ended(monotonic(), has_head=has_head) from None
+                case Begun() as begun:
+                    self._upstream = upstream
+                    return begun
+                case Unanswered() if not self._canceled:
                     self._drop_upstream()
-                    if unanswered and not self._canceled:
-                        return None
-                    raise StreamLost(reason)
+                    return None
+                case Unanswered():
+                    raise StreamLost("canceled")
+                case CallBroken(failure=failure, reason=reason):
+                    raise CallStopped(failure, reason)
                 case _ as unreachable:
                     assert_never(unreachable)
-
-    def _read(self, stream: Stream, timeout_s: float | None) -> Generator[None, None, bytes]:
-        """Wait for bytes, and look up now and then."""
-        give_up_at = None if timeout_s is None else monotonic() + timeout_s
-        while True:
-            rest_s = LOOK_UP_S if give_up_at is None else min(LOOK_UP_S, give_up_at - monotonic())
-            try:
-                return stream.read(rest_s)
-            except StreamTimeout:
-                if give_up_at is not None and monotonic() >= give_up_at:
-                    raise
-            yield
 
     # --- relaying
 
     def _relay(self, command: BeginRelay) -> Generator[None, None, RelayEnded]:
-        assert self._held is not None
+        assert self._upstream is not None
+        assert self._connection is not None
         try:
-            ended = yield from Relay(command, self._held, self._sink, self._facts.format).run()
+            relay = Relay(command, self._upstream, self._connection, self._sink, self._sent)
+            ended = yield from relay.run()
         except Exception as error:
             logger.exception("a bug: the relay of %s failed", self._id)
             ended = RelayEnded(command_id=command.command_id, failure=RelayFailure.BROKEN, reason=str(error))
@@ -318,20 +307,16 @@ class Exchange:
                 text = prompt_text(self._facts, self._request.body)
                 tokens = count_with_program(command.tokenization, text, self._facts.messages)
             else:
-                assert command.base_url is not None
-                tokens = yield from self._count_on_engine(command.base_url)
+                tokens = yield from self._count_on_engine(command)
         except Exception as error:  # noqa: BLE001  # whatever it is: there are other ways to go on than a count
             return TokenCountFailed(command_id=command.command_id, reason=str(error) or type(error).__name__)
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 
-    def _count_on_engine(self, base_url: str) -> Generator[None, None, int]:
-        address = self._pool.address_of(base_url)
+    def _count_on_engine(self, command: CountTokens) -> Generator[None, None, int]:
         request = count_request(self._request)
         try:
-            connection = self._connect(address, COUNT_TIMEOUT_S)
-            held = yield from self._exchange(connection, request, COUNT_TIMEOUT_S)
+            begun = yield from self._begin_answer(request, count_call(command))
+            assert self._upstream is not None
+            return read_count(request, begun.status, self._upstream.take())
         finally:
             self._drop_upstream()
-        if held is None or not held.ended:
-            raise ValueError("the engine did not count")
-        return read_count(request, held.head.status, held.body)

@@ -11,22 +11,20 @@ from select import POLLIN, poll
 from time import monotonic
 from typing import Final, Protocol
 
-from gatewright.errors import EngineHostLost, EngineStartFailed
+from gatewright.errors import EngineStartFailed
 from gatewright.ids import LeaseId
 from gatewright.leases import (
     LeaseEngine,
-    LeaseGranted,
-    LeaseLost,
     LeaseNews,
-    LeaseProgress,
     LeaseRefused,
     LeaseRequest,
     ReleaseLease,
+    ReportCall,
 )
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost, HostRefused
+from gatewright_host.open_leases import OpenLeases
 
-_LOST_RETRY_S: Final = 1.0
 _CLOSE_TIMEOUT_S: Final = 1.0
 
 _logger: Final = logging.getLogger("gatewright.host")
@@ -61,7 +59,7 @@ class HostLink:
         self._listener = listener
         self._lock = threading.Lock()  # over everything below
         self._client: BlockingHostClient | None = None
-        self._granted: dict[LeaseId, bool] = {}
+        self._open = OpenLeases()
         self._own_news: deque[LeaseNews] = deque()
         self._alarm_at: float | None = None
         self._closed = False
@@ -83,8 +81,10 @@ class HostLink:
             case ReleaseLease(lease_id=lease_id):
                 with self._lock:
                     client = self._client
-                    if self._granted.pop(lease_id, None) is None:
+                    if not self._open.give_back(lease_id):
                         return  # it died with its host
+            case ReportCall():
+                client = self._client
         if client is None:
             return
         try:
@@ -124,7 +124,7 @@ class HostLink:
                 if client is None:
                     return None
                 if self._client is client:  # else it was lost just now
-                    self._granted[lease_id] = False
+                    self._open.ask(lease_id)
                     return client
 
     def _attach(self, lease_id: LeaseId) -> BlockingHostClient | None:
@@ -155,13 +155,7 @@ class HostLink:
             if self._client is not client:
                 return
             self._client = None
-            problem = EngineHostLost(
-                "the process that owns the engines went away", retry_after_s=_LOST_RETRY_S
-            ).problem
-            for lease_id, was_granted in self._granted.items():
-                kind = LeaseLost if was_granted else LeaseRefused
-                self._own_news.append(kind(lease_id=lease_id, problem=problem))
-            self._granted.clear()
+            self._own_news += self._open.lose()
         _logger.warning("%s", reason)
         client.close()
         self._ring()
@@ -199,21 +193,11 @@ class HostLink:
         """Pass on what the host has said by now."""
         try:
             while (news := client.receive(0)) is not None:
-                self._note(news)
+                with self._lock:
+                    self._open.hear(news)
                 self._listener.deliver(news)
         except (HostLost, HostRefused) as error:
             self._lose(client, str(error))
-
-    def _note(self, news: LeaseNews) -> None:
-        with self._lock:
-            match news:
-                case LeaseGranted(lease_id=lease_id):
-                    if lease_id in self._granted:
-                        self._granted[lease_id] = True
-                case LeaseRefused(lease_id=lease_id) | LeaseLost(lease_id=lease_id):
-                    self._granted.pop(lease_id, None)
-                case LeaseProgress():
-                    pass
 
     def _wait(self, client: BlockingHostClient | None, alarm_at: float | None) -> None:
         """Until the host says something, the bell rings or it is time."""

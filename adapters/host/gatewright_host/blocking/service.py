@@ -7,16 +7,16 @@ from typing import Self
 
 from gatewright.api.facts import RequestFacts
 from gatewright.config import Config
-from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseNews
+from gatewright.trace import Trace
 from gatewright.wire.server import RequestHead
 from gatewright_host.blocking.driver import Driver
 from gatewright_host.blocking.exchange import Exchange
 from gatewright_host.blocking.host_link import Connect, HostLink
 from gatewright_host.blocking.sink import Sink
 from gatewright_host.blocking.upstreams import UpstreamPool
-from gatewright_host.driving import Trace
+from gatewright_host.driving import make_gateway
 from gatewright_host.upstream_calls import ClientRequest
 
 
@@ -45,7 +45,7 @@ class Service:
         trace: Trace | None = None,
         on_news: Callable[[LeaseNews], None] | None = None,
     ) -> None:
-        self.driver = Driver(Gateway(config), trace)
+        self.driver = Driver(make_gateway(config, trace), trace)
         self.pool = UpstreamPool()
         listener = self.driver if on_news is None else _Overheard(self.driver, on_news)
         self._link = self.driver.link = HostLink(connect, listener)
@@ -62,9 +62,25 @@ class Service:
         """An id that no other process has given."""
         return RequestId(f"req_{self._nonce}{next(self._count):08x}")
 
-    def exchange(self, sink: Sink, head: RequestHead, facts: RequestFacts, body: bytes) -> Exchange:
-        """A new request, to be carried through by the calling thread."""
-        return Exchange(self.driver, self.pool, sink, ClientRequest(self.new_request_id(), head, facts, body))
+    def exchange(
+        self,
+        sink: Sink,
+        head: RequestHead,
+        facts: RequestFacts,
+        body: bytes,
+        request_id: RequestId | None = None,
+    ) -> Exchange:
+        """A new request, to be carried through by the calling thread.
+
+        Args:
+            sink: Way back to the client.
+            head: Request line and headers.
+            facts: What it asks.
+            body: All of it.
+            request_id: From `new_request_id`, where the request had one before it was understood.
+        """
+        request = ClientRequest(request_id or self.new_request_id(), head, facts, body)
+        return Exchange(self.driver, self.pool, sink, request)
 
     def close(self) -> None:
         """Give back what is held; requests under way hear nothing more."""

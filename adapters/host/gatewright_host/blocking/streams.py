@@ -1,14 +1,18 @@
 """Bytes to and from a socket, by one thread that blocks and others that may wake it."""
 
 import socket
+from collections.abc import Generator
 from contextlib import suppress
 from select import POLLIN, poll
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 READ_BYTES: Final = 65_536
+LOOK_UP_S: Final = 1.0
+"""How often a thread that waits looks up, to tell its client what it should hear meanwhile."""
 
 
 class StreamLost(Exception):
@@ -64,6 +68,18 @@ class Stream:
             raise StreamLost("aborted")
         self._at_eof = not data
         return data
+
+    def read_in_steps(self, timeout_s: float | None) -> Generator[None, None, bytes]:
+        """Wait for bytes as `read` does, and look up now and then."""
+        give_up_at = None if timeout_s is None else monotonic() + timeout_s
+        while True:
+            rest_s = LOOK_UP_S if give_up_at is None else min(LOOK_UP_S, give_up_at - monotonic())
+            try:
+                return self.read(rest_s)
+            except StreamTimeout:
+                if give_up_at is not None and monotonic() >= give_up_at:
+                    raise
+            yield
 
     def write(self, data: bytes, timeout_s: float | None = None) -> None:
         """Send everything.

@@ -1,0 +1,55 @@
+"""What servers answer themselves, whatever the engines do: health, the models, who we are, requests that do not arrive."""
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from attrs import evolve
+
+from gatewright.api.models import banner, encode, find_model, health, list_models
+from gatewright.api.routes import Route, RouteKind
+from gatewright.config import Config
+from gatewright.errors import InvalidRequest, Problem
+from gatewright.wire.fields import Headers
+
+JSON: Final[Headers] = ((b"content-type", b"application/json"),)
+
+_VERSION: Final = version("gatewright")
+
+
+def local_document(route: Route, config: Config, started_at: int) -> bytes:
+    """The JSON body of a local route's answer.
+
+    Args:
+        route: A local one.
+        config: Present configuration.
+        started_at: Unix seconds; shown as the models' creation time.
+
+    Raises:
+        ModelNotFound: The route names a model that is not there.
+    """
+    return encode(_document(route, config, started_at))
+
+
+def _document(route: Route, config: Config, started_at: int) -> dict[str, Any]:
+    match route.kind:
+        case RouteKind.BANNER:
+            return banner(_VERSION)
+        case RouteKind.HEALTH:
+            return health()
+        case RouteKind.MODEL_LIST:
+            return list_models(config, started_at)
+        case RouteKind.MODEL:
+            return find_model(config, route.model_id or "", started_at)
+        case RouteKind.GENERATE | RouteKind.ENGINE:
+            raise AssertionError(f"{route.target} is not answered here")
+
+
+def late_request(what: str, timeout_s: float) -> Problem:
+    """A client that does not send what it began.
+
+    Args:
+        what: Part of the request: "head" or "body".
+        timeout_s: How long it was waited for.
+    """
+    text = f"the request's {what} did not arrive within {timeout_s:g} s"
+    return evolve(InvalidRequest(text).problem, status=408, code="request_timeout")

@@ -1,0 +1,126 @@
+"""The Flask application."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+
+from gatewright.api.request import read_request
+from gatewright.api.routes import Route, match_route
+from gatewright.config import Config
+from gatewright.errors import GatewrightError, InvalidRequest, ModelNotFound, Problem
+from gatewright.ids import RequestId
+from gatewright.wire.server import RequestHead
+from gatewright_host.local_answers import JSON, local_document
+from gatewright_host.log_setup import set_up_logging
+from gatewright_host.state_dir import StateDir
+from gatewright_wsgi.answering import Answer, AnswerBody, problem_answer, whole_answer
+from gatewright_wsgi.choosing import Chosen, choose, told_to_gunicorn
+from gatewright_wsgi.clients import Client, client_socket
+from gatewright_wsgi.incoming import check_client, is_unix_socket, read_body, read_head
+from gatewright_wsgi.process import Process, Processes
+from gatewright_wsgi.sink import ResponseSink
+
+logger: Final = logging.getLogger("gatewright.server")
+
+
+def create_app(config: Config | str | os.PathLike[str] | None = None) -> Flask:
+    """The gateway as a WSGI application.
+
+    Nothing is connected, started or locked before the first request, so that it may be made before a server forks.
+
+    Args:
+        config: A configuration, its file, or None for the file that `gw-server` would find: `$GATEWRIGHT_CONFIG`, else
+            `gatewright.lua` in the working directory or in the user's configuration directory.
+
+    Raises:
+        ConfigError: There is none, or it is not valid. Under gunicorn the worker ends instead, and its master with it.
+        StateDirError: The state directory cannot be used; the same under gunicorn.
+    """
+    with told_to_gunicorn():
+        chosen = choose(config, os.environ, Path.cwd())
+        StateDir.at(
+            chosen.config.server.state_dir
+        )  # that it cannot be used is better said now than to a client
+    server = chosen.config.server
+    if not logging.getLogger(
+        "gatewright"
+    ).handlers:  # somebody else has decided, in gunicorn's logconfig for example
+        set_up_logging(server.log_level, server.log_format)
+    for warning in chosen.warnings:
+        logger.warning("configuration: %s", warning)
+    return Application(chosen)
+
+
+class Application(Flask):
+    """Answers every request as `gw-server` does, but for those that somebody adds routes for.
+
+    Flask's own routing is not used: it knows neither the paths nor the errors of the API.
+
+    Args:
+        chosen: Configuration.
+    """
+
+    def __init__(self, chosen: Chosen) -> None:
+        super().__init__("gatewright_wsgi", static_folder=None, template_folder=None)
+        self._gateway_config = chosen.config
+        self._dated = chosen.dated
+        self._processes = Processes(chosen.config)
+
+    def close(self) -> None:
+        """Give back what this process holds; the next request begins anew. The end of the process does it as well."""
+        self._processes.close()
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer the present request."""
+        if request.url_rule is not None:
+            return super().dispatch_request()
+        process = self._processes.present
+        request_id = process.service.new_request_id()
+        try:
+            return self._answer(process, request_id, request.environ)
+        except Exception:
+            logger.exception("%s failed: a defect of this program", request_id)
+            return problem_answer(
+                GatewrightError("the gateway failed; its log says more").problem, request_id
+            )
+
+    def _answer(self, process: Process, request_id: RequestId, environ: dict[str, Any]) -> Answer:
+        server = self._gateway_config.server
+        head = read_head(environ)
+        if isinstance(head, Problem):
+            return problem_answer(head, request_id)
+        sock = client_socket(environ)
+        refused = check_client(head, server, environ, over_unix_socket=is_unix_socket(sock))
+        route = refused if refused is not None else match_route(head.method, head.target)
+        if isinstance(route, Problem):
+            return problem_answer(route, request_id)
+        body = read_body(environ, head, server, sock)
+        if isinstance(body, Problem):
+            return problem_answer(body, request_id, route.format)
+        if route.is_local:
+            return self._answer_locally(request_id, route)
+        return self._answer_by_engine(process, request_id, head, route, body)
+
+    def _answer_locally(self, request_id: RequestId, route: Route) -> Answer:
+        try:
+            document = local_document(route, self._gateway_config, self._dated)
+        except ModelNotFound as error:
+            return problem_answer(error.problem, request_id, route.format)
+        return whole_answer(200, JSON, document, request_id)
+
+    def _answer_by_engine(
+        self, process: Process, request_id: RequestId, head: RequestHead, route: Route, body: bytes
+    ) -> Answer:
+        try:
+            facts = read_request(route, head.headers, body)
+        except InvalidRequest as error:
+            return problem_answer(error.problem, request_id, route.format)
+        dump = process.dumps.begin(request_id, body) if process.dumps is not None else None
+        sink = ResponseSink(dump)
+        exchange = process.service.exchange(sink, head, facts, body, request_id)
+        client = Client(client_socket(request.environ), exchange.client_lost)
+        return AnswerBody(exchange, sink, client, process.watch).begin()

@@ -1,0 +1,153 @@
+"""Requests as WSGI servers tell them, read as `gw-server` reads them off the wire."""
+
+from ipaddress import ip_address
+from socket import AF_UNIX, socket
+from typing import Any, Final
+from urllib.parse import quote
+
+from attrs import evolve
+
+from gatewright.api.access import check_access
+from gatewright.config import ServerConfig, TcpListener
+from gatewright.config_listen import is_loopback
+from gatewright.errors import HostNotAllowed, Problem
+from gatewright.wire.fields import Headers
+from gatewright.wire.refusals import bad_request, from_absolute_form, too_large
+from gatewright.wire.server import RequestHead
+from gatewright_host.local_answers import late_request
+
+READ_BYTES: Final = 65_536
+
+_PREFIX: Final = "HTTP_"
+_UNPREFIXED: Final = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
+# What a path may hold without being percent-encoded (RFC 3986, 3.3), and the slash.
+_PATH_CHARACTERS: Final = "/:@!$&'()*+,;=-._~"
+
+
+def read_head(environ: dict[str, Any]) -> RequestHead | Problem:
+    """Request line and headers. WSGI has put those of one name together, and tells the order of none."""
+    headers = _headers(environ)
+    target, headers = from_absolute_form(_target(environ), headers)
+    version = environ.get("SERVER_PROTOCOL", "HTTP/1.0").partition("/")[2]
+    if version == "1.1" and not any(name == b"host" for name, _ in headers):
+        return bad_request("Malformed HTTP request: Missing mandatory Host")
+    length = environ.get("CONTENT_LENGTH") or None
+    if length is not None and not (length.isascii() and length.isdecimal()):
+        return bad_request("Malformed HTTP request: bad Content-Length")
+    return RequestHead(
+        method=environ["REQUEST_METHOD"],
+        target=target,
+        headers=headers,
+        http_version=version,
+        expects_continue=False,  # the server has told the client to go on, or does with the first read
+        content_length=None if length is None else int(length),
+    )
+
+
+def _headers(environ: dict[str, Any]) -> Headers:
+    headers = []
+    for key, value in environ.items():
+        if key.startswith(_PREFIX):
+            name = key.removeprefix(_PREFIX).replace("_", "-").lower().encode("latin-1")
+        elif value and key in _UNPREFIXED:
+            name = _UNPREFIXED[key]
+        else:
+            continue
+        headers.append((name, value.encode("latin-1")))
+    return tuple(headers)
+
+
+def _target(environ: dict[str, Any]) -> str:
+    """Path and query below the application's own prefix, percent-encoded as the client sent them where that is told."""
+    prefix = quote(environ.get("SCRIPT_NAME", ""), safe=_PATH_CHARACTERS, encoding="latin-1")
+    raw: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if raw is not None and raw.isascii() and raw.startswith(prefix):
+        return raw.removeprefix(prefix) or "/"
+    path = quote(environ.get("PATH_INFO", ""), safe=_PATH_CHARACTERS, encoding="latin-1") or "/"
+    query: str = environ.get("QUERY_STRING", "")
+    return f"{path}?{query}" if query else path
+
+
+def check_client(
+    head: RequestHead, server: ServerConfig, environ: dict[str, Any], *, over_unix_socket: bool
+) -> Problem | None:
+    """Why a request is turned away, or None if it is not: by the rules for the address that was really listened on."""
+    listener = _listener(environ) if not over_unix_socket else None
+    if listener is not None:
+        if not (server.open or server.api_keys or is_loopback(listener.host)):
+            return HostNotAllowed(
+                f"The server listens on {listener.host}, which other machines can reach, and lets nobody in before it is "
+                "told whom: set server.api_keys, or server.open = true to let everyone in"
+            ).problem
+        server = evolve(server, listen=(listener,))
+    hosts = frozenset() if listener is None else frozenset((listener.host,))
+    return check_access(
+        head.method,
+        head.target,
+        head.headers,
+        server,
+        local_hosts=hosts,
+        over_unix_socket=over_unix_socket,
+    )
+
+
+def is_unix_socket(sock: socket | None) -> bool:
+    """Whether the client came in over a Unix socket, so that `Host` says nothing."""
+    return sock is not None and sock.family == AF_UNIX
+
+
+def _listener(environ: dict[str, Any]) -> TcpListener | None:
+    """The address that the server listens on, as far as it tells more than a name."""
+    try:
+        host = str(ip_address(environ.get("SERVER_NAME", "").strip("[]")))
+    except ValueError:
+        return None
+    return TcpListener(host=host, port=0)
+
+
+def read_body(
+    environ: dict[str, Any], head: RequestHead, server: ServerConfig, sock: socket | None
+) -> bytes | Problem:
+    """The whole body, or why there is none.
+
+    Args:
+        environ: Of the request.
+        head: From `read_head`.
+        server: Limits.
+        sock: The client's socket, if there is access to it; without it the server alone decides how long it waits.
+    """
+    if head.content_length is not None and head.content_length > server.max_body_bytes:
+        return too_large(server.max_body_bytes)
+    terminated = environ.get("wsgi.input_terminated", False)
+    if head.content_length is None and not terminated:
+        if head.get("transfer-encoding") is not None:
+            return bad_request("This server takes no body without Content-Length", 411)
+        return b""
+    timeout_s = None if sock is None else sock.gettimeout()
+    try:
+        if sock is not None:
+            sock.settimeout(server.body_timeout_s)
+        return _read(environ["wsgi.input"], head.content_length, server.max_body_bytes)
+    except TimeoutError:
+        return late_request("body", server.body_timeout_s)
+    except Exception as error:  # noqa: BLE001  # each server has its own for a client that sends nonsense
+        return bad_request(f"Malformed HTTP request: {type(error).__name__}")
+    finally:
+        if sock is not None:
+            sock.settimeout(timeout_s)
+
+
+def _read(source: Any, length: int | None, max_bytes: int) -> bytes | Problem:
+    chunks = []
+    size = 0
+    while length is None or size < length:
+        data = source.read(READ_BYTES if length is None else min(READ_BYTES, length - size))
+        if not data:
+            break
+        size += len(data)
+        if size > max_bytes:
+            return too_large(max_bytes)
+        chunks.append(data)
+    if length is not None and size < length:
+        return bad_request("Malformed HTTP request: the body ends too early")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
