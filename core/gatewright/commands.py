@@ -67,6 +67,7 @@ class CallUpstream:
         first_token_timeout_s: From then until a stream's first token.
         stall_timeout_s: Longest silence of an answer in one piece, from its head on.
         continuation: How to ask for the rest of the answer of which the client has a part; None if it has none.
+        must_stream: The client's stream has begun, if only with comments: nothing but events can follow.
     """
 
     command_id: CommandId
@@ -79,6 +80,7 @@ class CallUpstream:
     first_token_timeout_s: float | None = None
     stall_timeout_s: float | None = None
     continuation: Continuation | None = None
+    must_stream: bool = False
 
 
 @frozen(kw_only=True)

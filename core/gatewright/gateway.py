@@ -292,7 +292,8 @@ class Gateway:
             return
         failure = failures.of_answer(model, error, event.status)
         continues = state.continuation not in {None, Continuation.REPEAT}
-        if continues and failure.remedy is Remedy.NONE and not failure.is_refusal:
+        local_error = not model.is_remote and failure.remedy is Remedy.NEXT
+        if continues and (failure.remedy is Remedy.NONE or local_error) and not failure.is_refusal:
             # It does not continue answers: it may still give the same one again.
             request.prefill_refused = True
             failure = evolve(failure, remedy=Remedy.RETRY, at_once=True)

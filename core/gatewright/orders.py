@@ -60,6 +60,7 @@ def call(
         first_token_timeout_s=_in_time(request, first_token_s, now) if stream else None,
         stall_timeout_s=None if stream else timeouts.between_chunks_s,
         continuation=request.continuation,
+        must_stream=request.stream_begun and request.continuation is None,
     )
 
 

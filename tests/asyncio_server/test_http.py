@@ -1,6 +1,5 @@
 """The server as HTTP sees it: good and bad requests, limits, listeners, slow and vanished clients."""
 
-import http.client
 import json
 import os
 import shutil
@@ -69,6 +68,13 @@ def test_expect_continue(gateway: Gateway) -> None:
         assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(body)
         assert sock.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_refusal_costs_a_request_without_a_body_no_connection(gateway: Gateway) -> None:
+    lost = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    last = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answers = gateway.raw(lost + lost + last)
+    assert (answers.count(b"HTTP/1.1 404"), answers.count(b"HTTP/1.1 200")) == (2, 1)
 
 
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(gateway: Gateway) -> None:
@@ -299,7 +305,7 @@ def test_nobody_listens_upstream() -> None:
         lua = upstream.lua("m")
     with Gateway(lua) as gateway:
         status, headers, reply_ = gateway.chat("m")
-        assert (status, headers["x-gw-attempts"]) == (502, "2")
+        assert (status, headers["x-gw-attempts"]) == (502, "3")
         assert reply_["error"]["code"] == "upstream_unreachable"
 
 

@@ -7,7 +7,12 @@ from typing import IO, cast
 
 import pytest
 
+from gatewright.ids import LeaseId
+from gatewright.leases import CallResult, LeaseEngine, ReleaseLease
+from gatewright_host.host_client import BlockingHostClient
+from gatewright_host.state_dir import StateDir
 from tests.cli.conftest import PATIENCE_S, Cli, model_lua
+from tests.core.machines.build import remote_spec
 from tests.support.host import is_running, until_blocking
 
 pytestmark = pytest.mark.engine
@@ -46,6 +51,30 @@ def test_ps_shows_what_runs(tiny: Cli) -> None:
     assert fields[5].endswith("MiB")
     assert fields[6].endswith(" s")
     assert is_running(int(fields[7]))
+
+
+@pytest.mark.parametrize("which", ["gpt", "--all"])
+def test_a_provider_that_failed_is_shown_and_called_again(cli: Cli, which: str) -> None:
+    cli.write_config('{ name = "gpt", engine = "openai", connect = "http://127.0.0.1:1" }')
+    gpt, mini = remote_spec("gpt"), remote_spec("mini")
+    state = StateDir.at(cli.directory / "state")
+    with BlockingHostClient.connect(state) as client:
+        client.send(LeaseEngine(lease_id=LeaseId(9), variants=(mini,)))
+        for number in (LeaseId(1), LeaseId(2), LeaseId(3)):
+            client.send(LeaseEngine(lease_id=number, variants=(gpt,)))
+            client.send(ReleaseLease(lease_id=number, result=CallResult.FAILED))
+        client.status()  # all of it has arrived
+        done = cli.run("ps")
+        assert done.code == 0
+        rows = {line.split()[0]: line for line in done.out.splitlines()[1:]}
+        assert "circuit open" in rows["gpt"]
+        assert "ready" in rows["mini"]
+        problem = "gpt@128000: the circuit of gpt-large has been open for"
+        assert [line[: len(problem)] for line in done.err.splitlines()] == [problem]
+
+        done = cli.run("stop", which)
+        assert (done.code, done.out, done.err) == (0, "gpt is called again\n", "")
+        assert "circuit open" not in cli.run("ps").out
 
 
 def test_ps_as_json(tiny: Cli) -> None:

@@ -159,6 +159,8 @@ def test_overflow_goes_to_a_larger_variant_that_fits():
     assert larger_variants(QWEN, chat(), 5000, 4096) == Fits((V16, V64), 5100)
     assert larger_variants(QWEN, chat(), 20_000, 4096) == Fits((V64,), 20_100)
     assert larger_variants(QWEN, chat(), None, 4096) == Fits((V16, V64), 101)
+    tight = evolve(QWEN, max_oversize=1.0)
+    assert larger_variants(tight, chat(), None, 4096) == Fits((V16,), 101)
 
 
 def test_an_engine_that_refuses_what_should_fit_is_passed_over():

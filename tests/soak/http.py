@@ -23,7 +23,7 @@ class Outcome:
     """What came back for one request.
 
     Attributes:
-        status: None if the connection ended without one.
+        status: None if the connection ended without one, or the answer took too long.
         headers: By name in lower case.
         body: As far as it came.
         is_whole: Whether HTTP says that this is all.
@@ -90,12 +90,16 @@ class SoakClient:
             self._kept.close()
             return Outcome(None, {}, b"", is_whole=False, took_s=time.monotonic() - began)
         headers = {name.lower(): value for name, value in response.getheaders()}
+        received, is_whole = b"", False
         try:
-            received, is_whole = response.read(), True
-        except http.client.IncompleteRead as error:
-            received, is_whole = error.partial, False
+            while piece := response.read1(65536):
+                received += piece
+                if time.monotonic() > began + TIMEOUT_S:
+                    self._kept.close()
+                    return Outcome(None, headers, received, is_whole=False, took_s=TIMEOUT_S)
+            is_whole = not response.length
         except (http.client.HTTPException, OSError):
-            received, is_whole = b"", False
+            pass
         if is_whole:
             self._kept.is_used = True
         else:

@@ -43,7 +43,7 @@ def judge(outcome: Outcome, expected: Expected, *, streamed: bool) -> str:
 
 def _kind(outcome: Outcome, expected: Expected, *, streamed: bool) -> str:
     if outcome.status is None:
-        raise Violation("the connection was closed without an answer")
+        raise Violation("no answer, or none in time")
     if outcome.status >= 400:
         return _error(outcome, expected)
     if outcome.status != 200:

@@ -54,7 +54,7 @@ def test_answers_that_are_allowed(outcome: Outcome, expected: Expected, kind: st
 @pytest.mark.parametrize(
     ("outcome", "expected", "why"),
     [
-        (Outcome(None, {}, b"", is_whole=False), FAILS, "without an answer"),
+        (Outcome(None, {}, b"", is_whole=False), FAILS, "no answer"),
         (ERROR, GOOD, "502 no"),
         (ERROR, evolve(FAILS, statuses=(400,)), "expected"),
         (ANSWER, Expected(statuses=(400,)), "answered, expected"),

@@ -186,6 +186,7 @@ class ClientConnection:
         )
         route = refused if refused is not None else match_route(head.method, head.target)
         if isinstance(route, Problem):
+            self._wire.next_event()  # a request without a body ends here, and need not cost its connection
             await self._refuse(answer, request_id, route)
             return
         body = await self._read_body()

@@ -30,8 +30,8 @@ from gatewright.events import GatewayEvent, Woke
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
-from gatewright.trace import TraceLine
-from gatewright_host.driving import MACHINE, RequestCommand, Trace
+from gatewright.trace import Trace, handle_traced
+from gatewright_host.driving import MACHINE, RequestCommand
 from gatewright_host.log_setup import log_level_of
 
 logger = logging.getLogger("gatewright.gateway")
@@ -107,9 +107,7 @@ class Driver:
 
     def _handle(self, event: GatewayEvent) -> None:
         now = monotonic()
-        commands = self._gateway.handle(event, now)
-        if self._trace is not None:
-            self._trace(TraceLine(machine=MACHINE, now=now, event=event, commands=tuple(commands)))
+        commands = handle_traced(self._gateway, MACHINE, event, now, self._trace)
         for command in commands:
             self._carry_out(command)
 

@@ -118,6 +118,9 @@ class Exchange:
                 self._client_lost()
             while not await self._carry_out(await self._next_command()):
                 pass
+        except BaseException:
+            self._client_lost()  # whatever it was: nobody is left who would answer
+            raise
         finally:
             self._answer.stream.on_lost = None
             self._drop_upstream()
@@ -218,7 +221,13 @@ class Exchange:
             None if the connection was closed without a byte of an answer.
         """
         self._connection, stream = connection, connection.stream
-        upstream = UpstreamAnswer(connection.exchange, request.facts, self._sent, command.continuation)
+        upstream = UpstreamAnswer(
+            connection.exchange,
+            request.facts,
+            self._sent,
+            command.continuation,
+            must_stream=command.must_stream,
+        )
         patience = Patience(command, monotonic())
         for piece in request.pieces(connection.exchange, connection.address):
             stream.write(piece)

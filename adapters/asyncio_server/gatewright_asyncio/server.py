@@ -64,6 +64,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
         self._unconnected = asyncio.Event()
+        self._grace_until = 0.0
         self._driver = Driver(make_gateway(config, trace), trace)
         self._service = Service(config, self._driver, int(time.time()))
         self._open_dumps(config)
@@ -187,6 +188,7 @@ class Server:
 
     async def _drain(self) -> None:
         """Let requests finish, then cut them."""
+        self._grace_until = time.monotonic() + self._config.server.shutdown_timeout_s
         self._listeners.close()
         self._service.closing = True
         for connection in list(self._connections):
@@ -212,7 +214,8 @@ class Server:
     async def _stop_engines(self) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._kill_engines_when_cut)
-            await self._fleet.shutdown(force=False)
+            grace_s = max(0.0, self._grace_until - time.monotonic())  # for other processes' requests
+            await self._fleet.shutdown(force=False, grace_s=grace_s)
             group.cancel_scope.cancel()
 
     async def _kill_engines_when_cut(self) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from gatewright.fleet import EngineStatus
+from gatewright.fleet import CIRCUIT_OPEN, EngineStatus
 from gatewright.ids import EngineId
 from gatewright_cli import exits
 from gatewright_cli.operating import NO_HOST, engine_model, label_of, watching
@@ -28,6 +28,7 @@ def command(common: Common, /, *, model: str | None, all_models: bool, now: bool
     """Stop the engines of a model, or all of them, to have their memory back.
 
     An engine that is in use stops when its requests are done. The next question for a model starts its engine again.
+    Providers that are left alone because they failed are called again.
     With --all --now a detached engine host ends as well.
     """
     if (model is None) is not all_models:
@@ -43,6 +44,15 @@ def command(common: Common, /, *, model: str | None, all_models: bool, now: bool
             client.shutdown()
         else:
             client.stop_engines(name, force=now)
+        mended = [
+            report.engine
+            for report in status.engines
+            if report.engine.state == CIRCUIT_OPEN and name in {None, report.engine.model}
+        ]
+        for engine in mended:
+            click.echo(f"{engine.model} is called again")
+        if mended and not running:
+            return exits.DONE
         return _await(client, running, name, now=now)
 
 

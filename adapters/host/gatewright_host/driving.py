@@ -23,8 +23,6 @@ from gatewright.events import GatewayStarted
 from gatewright.gateway import Gateway
 from gatewright.trace import Trace, TraceLine
 
-__all__ = ["MACHINE", "RequestCommand", "Trace", "make_gateway", "make_jitter"]
-
 MACHINE: Final = "gateway"
 """Name of the machine in traces."""
 _SEED_BITS: Final = 48

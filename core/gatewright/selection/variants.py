@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Final, assert_never
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gatewright.api.facts import RequestFacts
 from gatewright.config import Margin, ModelConfig
@@ -96,11 +96,11 @@ def larger_variants(
     """
     if prompt_tokens is not None and prompt_tokens <= 0:
         prompt_tokens = None  # nonsense
-    fits = _fit(model, facts, prompt_tokens or LAST_TOKEN, margin_tokens=0)
-    variants = tuple(spec for spec in fits.variants if spec.context_tokens > above) if fits else ()
-    if fits is None or not variants:
-        return TooLarge(_too_large(model, facts, prompt_tokens or above, exact=prompt_tokens is not None))
-    return Fits(variants, fits.need_tokens)
+    larger = tuple(spec for spec in model.variants if spec.context_tokens > above)
+    fits = None
+    if larger:
+        fits = _fit(evolve(model, variants=larger), facts, prompt_tokens or LAST_TOKEN, margin_tokens=0)
+    return fits or TooLarge(_too_large(model, facts, prompt_tokens or above, exact=prompt_tokens is not None))
 
 
 def _fit(model: ModelConfig, facts: RequestFacts, prompt_tokens: int, margin_tokens: int) -> Fits | None:

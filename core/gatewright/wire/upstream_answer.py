@@ -50,6 +50,7 @@ class UpstreamAnswer:
         facts: Of the request.
         sent: What the client has of earlier attempts at this answer; this attempt adds to it.
         continuation: How the upstream was asked for the rest; None if the client has nothing yet.
+        must_stream: The client's stream has begun, if only with comments: nothing else can be passed on.
 
     Attributes:
         head: Status and headers, once they are here.
@@ -63,6 +64,8 @@ class UpstreamAnswer:
         facts: RequestFacts,
         sent: SentAnswer,
         continuation: Continuation | None = None,
+        *,
+        must_stream: bool = False,
     ) -> None:
         self.head: ResponseHead | None = None
         self.ended = False
@@ -71,6 +74,7 @@ class UpstreamAnswer:
         self._facts = facts
         self._sent = sent
         self._splice = None if continuation is None else Splice(sent, continuation, facts.format)
+        self._must_stream = must_stream or continuation is not None
         self._kind = AnswerKind.UNKNOWN
         self._tap: Tap = PassTap()
         self._stream: StreamTap | None = None
@@ -158,10 +162,8 @@ class UpstreamAnswer:
         self._kind = kind
         if kind is AnswerKind.WRONG:
             return _malformed(f"the upstream answered with {self._content_type}, not with an answer")
-        if self._splice is not None and kind in {AnswerKind.DOCUMENT, AnswerKind.OPAQUE}:
-            return _malformed(
-                "the upstream was asked for the rest of a stream, and answered with something else"
-            )
+        if self._must_stream and kind in {AnswerKind.DOCUMENT, AnswerKind.OPAQUE}:
+            return _malformed("the upstream was asked for a stream, and answered with something else")
         if kind is AnswerKind.STREAM:
             self._tap = self._stream = StreamTap(self._facts.format, self._facts.choices)
         elif kind is AnswerKind.DOCUMENT:

@@ -419,6 +419,14 @@ def test_the_rest_of_a_stream_is_a_stream(data: bytes, is_answer: bool):
         assert isinstance(verdict, Begun) if is_answer else failure(verdict) is CallFailure.MALFORMED
 
 
+def test_a_stream_that_has_begun_with_comments_takes_nothing_but_events():
+    exchange = ClientExchange()
+    exchange.request_bytes("POST", "upstream", "/x", (), b"{}")
+    answer = UpstreamAnswer(exchange, facts(), SentAnswer(facts()), must_stream=True)
+    answer.receive(response(b'{"choices":[]}', JSON))
+    assert failure(answer.hold()) is CallFailure.MALFORMED
+
+
 # --- any mixture
 
 PARTS = st.sampled_from(

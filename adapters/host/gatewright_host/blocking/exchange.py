@@ -254,7 +254,13 @@ class Exchange:
         """
         self._attach(connection)
         stream = connection.stream
-        upstream = UpstreamAnswer(connection.exchange, request.facts, self._sent, command.continuation)
+        upstream = UpstreamAnswer(
+            connection.exchange,
+            request.facts,
+            self._sent,
+            command.continuation,
+            must_stream=command.must_stream,
+        )
         patience = Patience(command, monotonic())
         try:
             for piece in request.pieces(connection.exchange, connection.address):
