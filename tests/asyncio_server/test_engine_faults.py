@@ -23,7 +23,9 @@ def engine_of(gateway: Gateway) -> psutil.Process:
 
 
 def text_of(stream: bytes) -> str:
-    events = [event.removeprefix(b"data: ") for event in stream.split(b"\n\n") if event.startswith(b"data: {")]
+    events = [
+        event.removeprefix(b"data: ") for event in stream.split(b"\n\n") if event.startswith(b"data: {")
+    ]
     deltas = [choice["delta"] for event in events for choice in json.loads(event).get("choices", ())]
     return "".join(delta.get("content") or "" for delta in deltas)
 
@@ -45,7 +47,9 @@ def test_kill_9_in_mid_stream_goes_unnoticed(slow_model: Path) -> None:
         assert "attempts 2" in gateway.log
 
 
-def test_kill_9_in_mid_stream_ends_with_an_error_event_where_nothing_can_be_continued(slow_model: Path) -> None:
+def test_kill_9_in_mid_stream_ends_with_an_error_event_where_nothing_can_be_continued(
+    slow_model: Path,
+) -> None:
     with Gateway(model_lua("slow", slow_model, (4096,), extra="prefill = false")) as gateway:
         with stream_lines(gateway, {"model": "slow", **LONG, "temperature": 1.5}) as response:
             first = response.read(64)

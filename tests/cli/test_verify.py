@@ -228,7 +228,7 @@ def test_the_impostor_passes_where_it_is_not_told_to_be_wrong(quick: InProcess, 
         ("bad-json", {}, "expected 400 and an error, got 200"),
         ("json-schema", {"chat": chat_with(choices=[{"message": {"content": "no"}, "finish_reason": "stop"}])},
          "expected a JSON object"),
-        ("tools", {"chat": chat_with(choices=[{"message": {"content": "no"}, "finish_reason": "stop"}])},
+        ("tools", {"chat": chat_with(choices=[{"message": {"content": "no"}, "finish_reason": "tool_calls"}])},
          "expected tool_calls"),
         ("unicode", {"chat": reply(b"\xff")}, "expected a JSON object in UTF-8"),
         (

@@ -18,7 +18,7 @@ def post(body: bytes = ASK, version: bytes = b"1.1") -> bytes:
     return head % (version, len(body)) + body
 
 
-HALF = b"x" * 1_500_000
+HALF = b'{"text":"' + b"x" * 1_500_000
 """More than is held back for another attempt, so that the client has its beginning when the upstream breaks off."""
 
 
@@ -28,11 +28,11 @@ def break_off(connection: socket.socket, head: bytes, body: bytes) -> None:
         connection.sendall(STREAM_HEAD + chunked(CHUNK))
     elif b"sized" in body:
         connection.sendall(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3000000\r\n\r\n" + HALF
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n" + HALF
         )
     else:
         connection.sendall(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             + chunked(HALF)
         )
     connection.shutdown(socket.SHUT_RDWR)
@@ -49,7 +49,7 @@ def test_what_broke_off_never_looks_complete(worker_class: str) -> None:
         assert body == HALF
         head, _, body = gateway.raw(post()).partition(b"\r\n\r\n")
         assert b"transfer-encoding: chunked" in head.lower()
-        assert body.count(b"x") == len(HALF)
+        assert body.count(b"x") == HALF.count(b"x")
         assert body.endswith(b"x\r\n")
         assert gateway.log.count(" broke_off ") == 2
         events = gateway.raw(post(STREAM)).partition(b"\r\n\r\n")[2]

@@ -7,7 +7,7 @@ from attrs import define
 
 from gatewright.wire.client import ClientExchange
 from gatewright_asyncio.streams import Stream, connect
-from gatewright_host.upstream_calls import Address, parse_address
+from gatewright_host.upstream_calls import Address, AddressBook
 
 IDLE_PER_UPSTREAM: Final = 64
 
@@ -20,31 +20,24 @@ class Connection:
         address: Where to.
         stream: The socket.
         exchange: The protocol on it.
-        used: Whether it has carried an exchange before.
     """
 
     address: Address
     stream: Stream
     exchange: ClientExchange
-    used: bool = False
 
 
 class UpstreamPool:
-    """Idle connections by upstream."""
+    """Idle connections by upstream.
+
+    Attributes:
+        addresses: Where upstreams are.
+    """
 
     def __init__(self) -> None:
-        self._addresses: dict[str, Address] = {}
+        self.addresses = AddressBook()
         self._idle: dict[Address, list[Connection]] = {}
         self._tls: ssl.SSLContext | None = None
-
-    def address_of(self, base_url: str) -> Address:
-        """The parts of a base URL, from memory where it was seen before."""
-        address = self._addresses.get(base_url)
-        if address is None:
-            if len(self._addresses) > 1024:  # noqa: PLR2004  # each start of an engine may choose a new port
-                self._addresses.clear()
-            address = self._addresses[base_url] = parse_address(base_url)
-        return address
 
     def take_idle(self, address: Address) -> Connection | None:
         """A kept connection that is still open, the one used last first."""
@@ -82,7 +75,6 @@ class UpstreamPool:
             connection.stream.abort()
             return
         connection.exchange.next_cycle()
-        connection.used = True
         connection.stream.on_lost = lambda: self._forget(connection)
         idle.append(connection)
 

@@ -29,6 +29,7 @@ EVENT_STREAM: Final[Headers] = (
 UNBUFFERED: Final[Headers] = ((b"x-accel-buffering", b"no"),)
 """For every stream: nginx would hold the events back."""
 
+_ADDRESSES_KNOWN: Final = 1024
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -56,6 +57,22 @@ def parse_address(base_url: str) -> Address:
     parts = urlsplit(base_url)
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     return Address(parts.hostname or "", port, parts.scheme == "https", parts.netloc, parts.path.rstrip("/"))
+
+
+class AddressBook:
+    """Base URLs taken apart, from memory where they were seen before."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Address] = {}
+
+    def find(self, base_url: str) -> Address:
+        """The parts of a base URL."""
+        address = self._known.get(base_url)
+        if address is None:
+            if len(self._known) >= _ADDRESSES_KNOWN:  # each start of an engine may choose a new port
+                self._known = {}
+            address = self._known[base_url] = parse_address(base_url)
+        return address
 
 
 @frozen

@@ -261,7 +261,7 @@ _ABOUT_THE_UPSTREAM: Final = frozenset(
         # of the upstream as a site: its name, clock, cookies, transport and other addresses
         b"server", b"date", b"set-cookie", b"set-cookie2", b"alt-svc", b"strict-transport-security", b"via",
         # ours to give
-        b"x-request-id",
+        b"x-request-id", b"x-accel-buffering",
     )
 )  # fmt: skip
 _ABOUT_THE_UPSTREAM_PREFIXES: Final = (b"proxy-", b"x-gw-", b"access-control-")

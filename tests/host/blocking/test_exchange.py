@@ -200,7 +200,10 @@ def test_a_body_that_breaks_off_is_cut() -> None:
 
 def test_a_long_body_that_breaks_off_is_cut() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 3000000\r\n\r\n"
-    with upstream(cuts(head + b'{"choices": "' + 2_000_000 * b"x")) as server, granted(server) as (service, _):
+    with (
+        upstream(cuts(head + b'{"choices": "' + 2_000_000 * b"x")) as server,
+        granted(server) as (service, _),
+    ):
         client = Client()
         assert exchange(service, client, stream=False).run().outcome is Outcome.BROKE_OFF
         assert (client.calls[0], client.calls[-1]) == ("begin", "cut")

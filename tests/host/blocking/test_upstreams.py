@@ -117,7 +117,7 @@ def test_nobody_listens() -> None:
 
 def get(pool: UpstreamPool, server: Upstream) -> tuple[Connection, bytes]:
     """A whole exchange on a kept or new connection, which is not given back."""
-    address = pool.address_of(server.url)
+    address = pool.addresses.find(server.url)
     connection = pool.take_idle(address) or pool.open(address, 5)
     for piece in connection.exchange.request_bytes("GET", address.authority, "/", ()):
         connection.stream.write(piece)
@@ -193,7 +193,7 @@ def test_what_has_been_idle_for_long_is_closed(monkeypatch: pytest.MonkeyPatch) 
         now[0] += upstreams.IDLE_S + 1
         pool.give_back(get(pool, new)[0])
         assert old.dropped.wait(PATIENCE_S)
-        assert pool.take_idle(pool.address_of(old.url)) is None
+        assert pool.take_idle(pool.addresses.find(old.url)) is None
         pool.close()
         assert new.dropped.wait(PATIENCE_S)
 
@@ -258,7 +258,7 @@ def test_an_encrypted_connection_can_be_read_written_and_aborted(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     pool = UpstreamPool()
-    stream = pool.open(pool.address_of(f"https://localhost:{secure_port}"), 5).stream
+    stream = pool.open(pool.addresses.find(f"https://localhost:{secure_port}"), 5).stream
     stream.write(b"hello", 5)
     assert stream.read(5) == b"hello"
     with pytest.raises(StreamTimeout):
@@ -282,4 +282,4 @@ def test_an_encrypted_connection_can_be_read_written_and_aborted(
 def test_a_certificate_that_nobody_vouches_for_is_refused(secure_port: int) -> None:
     pool = UpstreamPool()
     with pytest.raises(ssl.SSLCertVerificationError):
-        pool.open(pool.address_of(f"https://localhost:{secure_port}"), 5)
+        pool.open(pool.addresses.find(f"https://localhost:{secure_port}"), 5)

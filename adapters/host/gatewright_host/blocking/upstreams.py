@@ -10,7 +10,7 @@ from attrs import define
 
 from gatewright.wire.client import ClientExchange
 from gatewright_host.blocking.streams import Stream, connect
-from gatewright_host.upstream_calls import Address, parse_address
+from gatewright_host.upstream_calls import Address, AddressBook
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -19,7 +19,6 @@ IDLE_PER_UPSTREAM: Final = 64
 IDLE_S: Final = 60.0
 """Kept connections are closed after this time. Nobody watches them meanwhile, and an engine that has ended does not
 come back at its address: its connections would stay for ever."""
-_ADDRESSES_KNOWN: Final = 1024
 
 
 @define(eq=False)
@@ -40,10 +39,14 @@ class Connection:
 
 
 class UpstreamPool:
-    """Idle connections by upstream."""
+    """Idle connections by upstream.
+
+    Attributes:
+        addresses: Where upstreams are.
+    """
 
     def __init__(self) -> None:
-        self._addresses: dict[str, Address] = {}
+        self.addresses = AddressBook()
         self._tls: SSLContext | None = None
         self.start_anew()
         _POOLS.add(self)
@@ -53,15 +56,6 @@ class UpstreamPool:
         self._lock = threading.Lock()
         self._idle: dict[Address, list[Connection]] = {}
         self._pruned_at = monotonic()
-
-    def address_of(self, base_url: str) -> Address:
-        """The parts of a base URL, from memory where it was seen before."""
-        address = self._addresses.get(base_url)
-        if address is None:
-            if len(self._addresses) > _ADDRESSES_KNOWN:  # each start of an engine may choose a new port
-                self._addresses = {}
-            address = self._addresses[base_url] = parse_address(base_url)
-        return address
 
     def take_idle(self, address: Address) -> Connection | None:
         """A kept connection that is still open, the one used last first."""
