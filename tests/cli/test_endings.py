@@ -102,17 +102,14 @@ def test_too_late_it_fails_and_gives_the_engine_back(slow: Cli, how: list[str]) 
     slow.wait_leases(0)
 
 
-def test_an_engine_that_dies_in_the_answer_fails_it(slow: Cli) -> None:
-    process = slow.start(*LONG)
+def test_an_answer_goes_on_though_its_engine_dies(slow: Cli) -> None:
+    process = slow.start("ask", "--max-tokens", "300", "Tell me everything")
     begun(process)
     os.kill(slow.engine_pid(), signal.SIGKILL)
     code, out, err = finished(process)
-    assert code == 1
-    assert out.endswith("\n")
-    assert err.startswith("gw-cli: ")
-    assert err.count("\n") == 1
-    # The next question starts it again.
-    assert slow.run("ask", "--max-tokens", "1", "hi").code == 0
+    assert code == 0
+    assert len(out.split()) > 20
+    assert "cut short" in err or not err
 
 
 def test_an_engine_that_dies_before_the_answer_is_replaced(slow: Cli) -> None:
@@ -127,14 +124,13 @@ def test_an_engine_that_dies_before_the_answer_is_replaced(slow: Cli) -> None:
     assert slow.engine_pid() != pid
 
 
-def test_a_host_that_dies_in_the_answer_fails_it_and_is_replaced(slow: Cli) -> None:
-    process = slow.start(*LONG)
+def test_an_answer_goes_on_though_the_engine_host_dies(slow: Cli) -> None:
+    process = slow.start("ask", "--max-tokens", "300", "Tell me everything")
     begun(process)
     host, engine = slow.status()["host"]["pid"], slow.engine_pid()
     os.kill(host, signal.SIGKILL)
-    code, _, err = finished(process)
-    assert code == 1
-    assert err.startswith("gw-cli: ")
-    assert slow.run("ask", "--max-tokens", "1", "hi").code == 0
+    code, out, _ = finished(process)
+    assert code == 0
+    assert len(out.split()) > 20
     assert slow.status()["host"]["pid"] != host
     assert not is_running(engine)

@@ -86,6 +86,10 @@ class Past:
     seconds: float
 
 
+_Turn = tuple[Callable[..., Behaviour], tuple[float, ...]]
+"""What makes a behaviour, and the numbers that it is given."""
+
+
 @frozen
 class Fault:
     """A fault's name, read.
@@ -95,12 +99,13 @@ class Fault:
     """
 
     words: int | None
-    _build: Callable[..., Behaviour] = field(repr=False)
-    _numbers: tuple[float, ...]
+    _turns: tuple[_Turn, ...] = field(repr=False)
 
     def behaviour(self, past: Past) -> Behaviour:
-        """What it does now."""
-        return self._build(past, *self._numbers)
+        """What it does now: a turn for each request, and the last one for all that follow."""
+        before = min(past.calls, len(self._turns)) - 1
+        build, numbers = self._turns[before]
+        return build(evolve(past, calls=past.calls - before), *numbers)
 
 
 OK: Final = Behaviour()
@@ -245,9 +250,14 @@ def read_fault(name: str) -> Fault | None:
     base, _, words = name.partition("@")
     if words and not words.isdecimal():
         return None
+    turns = [turn for part in base.split("|") if (turn := _read_turn(part)) is not None]
+    if len(turns) <= base.count("|"):
+        return None
+    return Fault(int(words) if words else None, tuple(turns))
+
+
+def _read_turn(name: str) -> _Turn | None:
     for pattern, build in _patterns():
-        if match := pattern.fullmatch(base):
-            return Fault(
-                int(words) if words else None, build, tuple(float(number) for number in match.groups())
-            )
+        if match := pattern.fullmatch(name):
+            return build, tuple(float(number) for number in match.groups())
     return None

@@ -524,6 +524,13 @@ def test_a_fault_can_be_switched(faults: FaultUpstream) -> None:
         faults.set("provider", "nonsense")
 
 
+def test_faults_in_turn(faults: FaultUpstream) -> None:
+    faults.set("provider", "status-503|fail-1|429|ok@3")
+    assert [call(faults, "provider")[0] for _ in range(5)] == [503, 500, 429, 200, 200]
+    assert [call(faults, "status-503|fail-1")[0] for _ in range(4)] == [503, 500, 200, 200]
+    assert call(faults, "ok|nonsense")[0] == 404
+
+
 def test_a_model_of_a_configuration(faults: FaultUpstream) -> None:
     lua = faults.lua("mine", "cut-after-3", "context = 100")
     assert 'name = "mine"' in lua

@@ -39,7 +39,8 @@ the text is continued, so that answers can be resumed. `/v1/embeddings` and `/v1
 | `fail-<n>`, `fail-<n>-reset` | 500 or a reset for the first n requests, then good answers |
 | `close-idle` | a good answer that keeps the connection, which is closed when the next request comes on it |
 
-`cut-after-3@50` is `cut-after-3` with a text of 50 tokens; so for every name. Events are counted from 0: the one that
+`cut-after-3@50` is `cut-after-3` with a text of 50 tokens; so for every name. `429|silent|ok` is `429` for the first
+request, `silent` for the second, and `ok` for those that follow; so for all names. Events are counted from 0: the one that
 names the role (of a chat), one for each token, the finish reason, the usage (if asked for). Not streamed, a broken event
 is a document that is broken, and an answer that stops after n tokens stops within its body.
 """
@@ -186,6 +187,10 @@ class FaultUpstream:
         with self._lock:
             self._set[name] = behaviour
             self._calls.pop(name, None)
+
+    def behaviour_of(self, name: str) -> str:
+        """The fault that requests for the model `name` are answered with."""
+        return self._set.get(name, name)
 
     def reset(self) -> None:
         """Forget all requests, closes, counts and what was `set`."""

@@ -11,6 +11,7 @@ import psutil
 from attrs import define, field, frozen
 
 from gatewright_host.host_client import BlockingHostClient
+from gatewright_host.host_protocol import HostLost
 from gatewright_host.state_dir import StateDir
 from tests.faults.upstream import FaultUpstream
 from tests.soak.http import Connect, SoakClient
@@ -148,8 +149,8 @@ def soak(name: str, seconds: float, models: Models, directory: Path, seed: int =
                     report.tally.add(later)
                     report.after = _at_rest(site, report.before, report.leaks)
                 report.stop_s = _stop(gateway)
-        except AssertionError as error:
-            report.leaks.append(f"the gateway's end: {str(error)[:1000]}")
+        except (AssertionError, HostLost) as error:
+            report.leaks.append(f"the gateway broke down: {str(error)[:1000]}")
     report.leaks += [
         line for line in gateway.log_at_end.splitlines() if "a bug" in line or "a defect" in line
     ]

@@ -27,6 +27,8 @@ from gatewright_host.host_protocol import HostLost
 from gatewright_host.state_dir import StateDir, StateDirError
 from gatewright_wsgi import create_app
 from gatewright_wsgi.app import Application
+from gatewright_wsgi.process import make_service
+from tests.support.configs import read, remote_model
 from tests.support.gateway import wait_until
 from tests.support.gunicorn import APP, GUNICORN
 from tests.support.upstream import CHUNK, LAST, STREAM_HEAD, Upstream, chunked, reply
@@ -258,3 +260,12 @@ ask()
         assert done.returncode == 0, done.stderr
         assert upstream.connections == 2
         assert len(upstream.requests) == 3
+
+
+def test_a_trace_that_cannot_be_written_is_reported_and_nothing_else(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GATEWRIGHT_TRACE", str(place / "nowhere" / "trace"))
+    service = make_service(read(remote_model(), state_dir=str(place)))
+    service.close()
+    assert "served without the trace" in caplog.text

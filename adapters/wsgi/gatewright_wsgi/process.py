@@ -1,6 +1,7 @@
 """What all requests of one process share, made by whichever process serves them."""
 
 import atexit
+import logging
 import os
 import threading
 from pathlib import Path
@@ -15,17 +16,22 @@ from gatewright_host.state_dir import StateDir
 from gatewright_host.trace_file import open_trace
 from gatewright_wsgi.clients import ClientWatch
 
+logger: Final = logging.getLogger("gatewright.server")
+
 
 def make_service(config: Config) -> Service:
     """The Gateway of this process, which connects to the engine host with its first request.
 
     Raises:
-        OSError: The trace that the environment asks for cannot be written.
         StateDirError: The state directory cannot be used.
     """
     state = StateDir.at(config.server.state_dir)
-    # The end of the process closes the trace: what is given up at its end is still recorded.
-    trace = open_trace(os.environ)
+    trace = None
+    try:
+        # The end of the process closes the trace: what is given up at its end is still recorded.
+        trace = open_trace(os.environ)
+    except OSError as error:
+        logger.error("requests are served without the trace %s: %s", error.filename, error.strerror)  # noqa: TRY400  # the text says it all
     return Service(config, lambda: BlockingHostClient.connect(state), trace=trace)
 
 

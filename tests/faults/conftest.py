@@ -1,0 +1,23 @@
+"""One gateway for each file of tests and each transport."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.world import TRANSPORTS, World, running
+
+
+@pytest.fixture(scope="module", params=list(TRANSPORTS))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A gateway with the `KINDS` of models that the file names, and those of its function `models`."""
+    kinds = request.module.KINDS
+    models = getattr(request.module, "models", lambda faults: [])
+    with running(request.param, kinds, models) as found:
+        yield found
+        found.assert_nothing_is_left()
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    """Whether the answer is asked for in a stream."""
+    return bool(request.param)
