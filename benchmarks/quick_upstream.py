@@ -5,6 +5,7 @@ Usage: python benchmarks/quick_upstream.py PORT
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 from overhead import REPLY
@@ -20,8 +21,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where answers go."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not derived from it
         self._received = b""
 
     def data_received(self, data: bytes) -> None:

@@ -190,7 +190,7 @@ _FORMS: Final[dict[str, Callable[..., Behaviour]]] = {
     "429": lambda _: _rate_limited(),
     "429-retry-after-<s>": lambda _, s: _rate_limited(retry_after=_number(s)),
     "429-retry-after-ms-<ms>": lambda _, ms: _rate_limited(retry_after_ms=_number(ms)),
-    "429-retry-after-date-<s>": lambda _, s: _rate_limited(retry_after=_date_in(s)),
+    "429-retry-after-date-<s>": lambda _, s: _rate_limited(retry_after=_date_in(s), date=_date_in(0)),
     "503-retry-after-<s>": lambda _, s: problem(503, retry_after=_number(s)),
     "insufficient-quota": lambda _: problem(
         429,

@@ -11,7 +11,7 @@ from tests.faults.world import TRANSPORTS, World, running
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A gateway with the `KINDS` of models that the file names, and those of its function `models`."""
     kinds = request.module.KINDS
-    models = getattr(request.module, "models", lambda faults: [])
+    models = getattr(request.module, "models", lambda _: [])
     with running(request.param, kinds, models) as found:
         yield found
         found.assert_nothing_is_left()

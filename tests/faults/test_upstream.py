@@ -462,6 +462,27 @@ def test_a_connection_is_kept_but_by_faults_that_end_it(faults: FaultUpstream) -
     assert faults.connections == before + 1
 
 
+def test_an_upstream_that_keeps_no_connection() -> None:
+    with FaultUpstream(keeps_connections=False) as upstream:
+        for stream in (False, True):
+            with connected(upstream) as client:
+                client.ask("ok", stream=stream)
+                answer, end = client.read(b"never")
+                assert end == "closed"
+                assert b"Connection: close\r\n" in answer
+
+
+def test_idle_connections_can_be_closed(faults: FaultUpstream) -> None:
+    with connected(faults) as idle, connected(faults) as waiting:
+        for client, model in ((idle, "ok"), (waiting, "silent")):
+            client.ask(model)
+        idle.read(b'"usage"')
+        wait_until(lambda: faults.under_way == ["silent"], "one is idle")
+        faults.close_idle()
+        assert idle.read(b"never")[1] == "closed"
+        assert waiting.read(b"")[1] == "silent"
+
+
 def test_requests_that_come_together_are_answered_in_order(faults: FaultUpstream) -> None:
     with connected(faults) as client:
         client.sock.sendall(ask_for("ok-slow-1@3") + ask_for("status-418"))

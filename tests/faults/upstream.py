@@ -123,10 +123,14 @@ class FaultUpstream:
     Args:
         words: Tokens of the text, where the model's name does not say so.
         honours_limit: Whether `max_tokens` ends an answer, with finish reason "length"; else it is ignored.
+        keeps_connections: Whether a connection lives on after a good answer.
     """
 
-    def __init__(self, *, words: int = WORDS, honours_limit: bool = False) -> None:
+    def __init__(
+        self, *, words: int = WORDS, honours_limit: bool = False, keeps_connections: bool = True
+    ) -> None:
         self.words = words
+        self.keeps_connections = keeps_connections
         self.honours_limit = honours_limit
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -191,6 +195,13 @@ class FaultUpstream:
     def behaviour_of(self, name: str) -> str:
         """The fault that requests for the model `name` are answered with."""
         return self._set.get(name, name)
+
+    def close_idle(self) -> None:
+        """Close the connections on which nothing is being answered."""
+        with self._lock:
+            for connection in self._open.values():
+                if connection.during is None:
+                    connection.shut_down()
 
     def reset(self) -> None:
         """Forget all requests, closes, counts and what was `set`."""
@@ -317,6 +328,8 @@ class _Connection:
                 self.during = None
                 if request.headers.get("connection", "").lower() == "close":
                     return
+                if not self._upstream.keeps_connections:
+                    return
 
     def shut_down(self) -> None:
         """Wake the thread that serves it, and have it end."""
@@ -422,9 +435,13 @@ class _Connection:
             finally:
                 self._socket.settimeout(None)
 
+    @property
+    def _farewell(self) -> list[str]:
+        return [] if self._upstream.keeps_connections else ["Connection: close"]
+
     def _send_document(self, document: Document, length: int | None = None, sent: int | None = None) -> None:
         body = document.body
-        lines = [f"HTTP/1.1 {document.status} {_phrase(document.status)}"]
+        lines = [f"HTTP/1.1 {document.status} {_phrase(document.status)}", *self._farewell]
         if body or document.status not in {204, 304}:
             lines.append(f"Content-Type: {document.content_type}")
             lines.append(f"Content-Length: {len(body) if length is None else length}")
@@ -451,9 +468,8 @@ class _Connection:
             raise _Hangup
 
     def _stream(self, behaviour: Behaviour, reply: Reply) -> None:
-        self._socket.sendall(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        lines = ["HTTP/1.1 200 OK", *self._farewell, "Content-Type: text/event-stream"]
+        self._socket.sendall("\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode())
         for _ in range(behaviour.comments):
             self._chunk(_COMMENT)
         self._stop_if(behaviour, "head")

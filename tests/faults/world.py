@@ -6,6 +6,7 @@ model of its own at the `FaultUpstream`. So no two stories share a circuit; and 
 unless their kind names one.
 """
 
+import functools
 import http.client
 import itertools
 import json
@@ -13,7 +14,8 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -39,6 +41,8 @@ TRANSPORTS: Final[Mapping[str, Callable[..., Gateway]]] = {
 
 
 MODELS_OF_A_KIND: Final = 80
+AT_ONCE: Final = 12
+"""Stories at a time, half of what gunicorn has threads for."""
 
 
 @frozen(kw_only=True)
@@ -245,6 +249,16 @@ class World:
         return name
 
     @contextmanager
+    def keeping_connections(self) -> Iterator[None]:
+        """Meanwhile, the upstream lets connections live on after good answers."""
+        self.faults.keeps_connections = True
+        try:
+            yield
+        finally:
+            self.faults.keeps_connections = False
+            self.faults.close_idle()
+
+    @contextmanager
     def begin(
         self,
         model: str,
@@ -292,6 +306,14 @@ class World:
         assert document is not None
         return document.body
 
+    def at_once(self, *stories: Callable[[], None]) -> None:
+        """Live through all of these at the same time."""
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            told = [threads.submit(story) for story in stories]
+        failures = [failure for each in told if (failure := each.exception()) is not None]
+        if failures:
+            raise BaseExceptionGroup(f"{len(failures)} of {len(told)}", failures)
+
     def assert_nothing_is_left(self) -> None:
         """No call is under way, and the gateway has found no fault with itself."""
         wait_until(lambda: not self.faults.under_way, "all calls are over")
@@ -302,8 +324,44 @@ class World:
         return self.faults.requests_for(model)
 
 
+@contextmanager
+def _deaf() -> Iterator[str]:
+    """A port whose queue is full: who wants to connect waits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as queue:
+        address = listener.getsockname()
+        for _ in range(2):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}"
+
+
 def _name(kind: str, number: int) -> str:
-    return f"{kind}-{number}"
+    return f"{kind}_{number}"
+
+
+def all_at_once(*cases: Any) -> Callable[[Callable[..., None]], Callable[[World], None]]:
+    """Makes one test of a story: it is lived through for each case, whole and streamed, all at the same time.
+
+    Args:
+        cases: What the story is told besides its world, each; it is told nothing if there are none.
+    """
+
+    def make_test(story: Callable[..., None]) -> Callable[[World], None]:
+        def test(world: World) -> None:
+            told = [(case,) for case in cases] if cases else [()]
+            world.at_once(
+                *(
+                    functools.partial(story, world, *case, stream=stream)
+                    for case in told
+                    for stream in (False, True)
+                )
+            )
+
+        test.__name__, test.__doc__, test.__module__ = story.__name__, story.__doc__, story.__module__
+        return test
+
+    return make_test
 
 
 @contextmanager
@@ -314,15 +372,16 @@ def running(
 
     Args:
         transport: One of `TRANSPORTS`.
-        kinds: By name: fields in Lua, in which `NAME` stands for the model's own.
+        kinds: By name: fields in Lua. `NAME` stands for the model's own, `DEAF` for an upstream that accepts no connection.
         models: Other models, in Lua.
     """
-    with FaultUpstream() as faults:
+    # Connections that are kept would hide resets: who is reset on one is called once more on a fresh one.
+    with FaultUpstream(keeps_connections=False) as faults, _deaf() as deaf_url:
         lua = [faults.lua("ok"), *models(faults)]
         for kind, extra in kinds.items():
             for number in range(MODELS_OF_A_KIND):
                 name = _name(kind, number)
                 faults.set(name, "ok")
-                lua.append(faults.lua(name, name, extra.replace("NAME", name)))
+                lua.append(faults.lua(name, name, extra.replace("NAME", name).replace("DEAF", deaf_url)))
         with TRANSPORTS[transport](*lua) as gateway:
             yield World(gateway, faults)

@@ -6,6 +6,7 @@ a person does.
 
 import math
 import re
+from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -208,14 +209,25 @@ def _one_line(text: str) -> str:
 
 
 def _retry_after(headers: Headers) -> float | None:
-    """Seconds; dates are passed over, since there is no clock here to compare them with."""
+    """Seconds. A date is taken against the upstream's own clock, which `Date` tells (RFC 9110, 10.2.3)."""
     for name, divisor in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
         value = find_header(headers, name)
         if value is not None:
             try:
                 seconds = float(value) / divisor
             except ValueError:
-                continue
+                until, now = _unix_time(value), _unix_time(find_header(headers, b"date"))
+                if until is None or now is None:
+                    continue
+                seconds = float(max(0, until - now))
             if math.isfinite(seconds) and seconds >= 0:
                 return seconds
     return None
+
+
+def _unix_time(date: str | None) -> int | None:
+    parts = parsedate_tz(date) if date is not None else None
+    try:
+        return None if parts is None else mktime_tz(parts)
+    except (ValueError, OverflowError):
+        return None

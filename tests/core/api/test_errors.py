@@ -237,6 +237,22 @@ def test_the_message_is_one_short_line(body: bytes, message: str):
         (((b"retry-after", b"3"), (b"retry-after-ms", b"1500")), 1.5),
         (((b"retry-after", b"3"), (b"retry-after-ms", b"soon")), 3.0),
         (((b"retry-after", b"Fri, 20 Nov 2026 12:00:00 GMT"),), None),
+        (
+            (
+                (b"date", b"Fri, 20 Nov 2026 11:59:30 GMT"),
+                (b"retry-after", b"Fri, 20 Nov 2026 12:00:00 GMT"),
+            ),
+            30.0,
+        ),
+        (
+            (
+                (b"date", b"Fri, 20 Nov 2026 12:00:30 GMT"),
+                (b"retry-after", b"Fri, 20 Nov 2026 12:00:00 GMT"),
+            ),
+            0.0,
+        ),
+        (((b"date", b"Fri, 20 Nov 2026 12:00:30"), (b"retry-after", b"Fri, 20 Nov 2026 12:01:00")), 30.0),
+        (((b"date", b"x"), (b"retry-after", b"Fri, 20 Nov 0000 12:00:00 GMT")), None),
         (((b"retry-after", b"-1"),), None),
         (((b"retry-after", b"inf"),), None),
         (((b"retry-after", b"nan"),), None),
