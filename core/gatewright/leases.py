@@ -142,3 +142,14 @@ class LeaseProgress:
 
 LeaseNews = LeaseGranted | LeaseRefused | LeaseLost | LeaseProgress
 """What the Fleet says to a Gateway."""
+
+
+def granted_at_once(asked: LeaseEngine) -> LeaseGranted | None:
+    """The Fleet's answer where it has nothing to decide, so that nobody needs to ask a Fleet in another process.
+
+    That is a provider's model that takes any number of calls, and that is to be called whatever its circuit says.
+    """
+    spec = asked.variants[0]
+    if not asked.last_resort or spec.parallel is not None or not spec.is_remote:
+        return None
+    return LeaseGranted(lease_id=asked.lease_id, context_tokens=spec.context_tokens, base_url=spec.connect)

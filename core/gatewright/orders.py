@@ -58,7 +58,7 @@ def call(
         connect_timeout_s=timeouts.connect_s,
         head_timeout_s=_in_time(request, head_s, now),
         first_token_timeout_s=_in_time(request, first_token_s, now) if stream else None,
-        stall_timeout_s=None if stream else timeouts.between_chunks_s,
+        stall_timeout_s=None if stream else _in_time(request, timeouts.between_chunks_s, now),
         continuation=request.continuation,
         must_stream=request.stream_begun and request.continuation is None,
     )

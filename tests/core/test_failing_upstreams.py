@@ -857,6 +857,17 @@ def test_a_provider_gets_half_of_the_time_where_another_could_use_the_other_half
     assert begun.head_timeout_s == told_s
 
 
+@pytest.mark.parametrize(
+    ("between_chunks_s", "patience_s", "told_s"), [(20.0, 20.0, 9.5), (5.0, 20.0, 5.0), (None, 20.0, 9.5)]
+)
+def test_half_of_the_time_is_all_that_silence_within_a_document_gets(between_chunks_s, patience_s, told_s):
+    limits = CallTimeouts(between_chunks_s=between_chunks_s)
+    tester = GatewayTester(*before(MISTRAL, timeouts=limits))
+    tester.receive(0, evolve(PLAIN, client_timeout_s=patience_s))
+    (begun,) = tester.granted(0)
+    assert begun.stall_timeout_s == told_s
+
+
 def test_the_last_one_and_an_engine_of_our_own_get_all_of_it():
     facts = chat("qwen", given=100, client_timeout_s=20.0)
     assert called(*before(GPT, first=QWEN), facts=facts).work.head_timeout_s is None

@@ -119,6 +119,8 @@ def make_reply(
 class _Shapes:
     def __init__(self, number: int, path: str, body: dict[str, Any], tokens: int) -> None:
         self._chat = path == CHAT
+        self._choices = range(body.get("n") or 1)
+        self._calls_tool = self._chat and body.get("tool_choice") == "required"
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._common = {
             "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{number}",
@@ -133,37 +135,56 @@ class _Shapes:
         }
 
     def document(self, text: str, finish: str | None) -> bytes:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": None}
-        if self._chat:
+        choice: dict[str, Any] = {"finish_reason": self._finish(finish), "logprobs": None}
+        if self._calls_tool:
+            choice["message"] = {"role": "assistant", "content": None, **_tool_call(text, **_CALLED)}
+        elif self._chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             choice["text"] = text
+        choices = [{"index": index, **choice} for index in self._choices]
         kind = "chat.completion" if self._chat else "text_completion"
-        return json.dumps(
-            {**self._common, "object": kind, "choices": [choice], "usage": self._usage}
-        ).encode()
+        return json.dumps({**self._common, "object": kind, "choices": choices, "usage": self._usage}).encode()
 
     def opening(self) -> Iterator[bytes]:
         if self._chat:
             yield self._chunk({"role": "assistant", "content": "", "refusal": None})
+        if self._calls_tool:
+            yield self._chunk(_tool_call("", **_CALLED))
 
     def token(self, text: str) -> bytes:
+        if self._calls_tool:
+            return self._chunk(_tool_call(text))
         return self._chunk({"content": text} if self._chat else text)
 
     def closing(self, finish: str | None) -> Iterator[bytes]:
         if finish is not None:
-            yield self._chunk({} if self._chat else "", finish)
+            yield self._chunk({} if self._chat else "", self._finish(finish))
         if self._wants_usage:
             yield self._event(choices=[], usage=self._usage)
 
+    def _finish(self, finish: str | None) -> str | None:
+        return "tool_calls" if self._calls_tool and finish == "stop" else finish
+
     def _chunk(self, piece: Any, finish: str | None = None) -> bytes:
+        """An event for each of the answers."""
         name = "delta" if self._chat else "text"
-        choice = {"index": 0, name: piece, "logprobs": None, "finish_reason": finish}
-        return self._event(choices=[choice], **({"usage": None} if self._wants_usage else {}))
+        choice = {name: piece, "logprobs": None, "finish_reason": finish}
+        usage = {"usage": None} if self._wants_usage else {}
+        return b"".join(self._event(choices=[{"index": each, **choice}], **usage) for each in self._choices)
 
     def _event(self, **fields: Any) -> bytes:
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         return event(json.dumps({**self._common, "object": kind, **fields}).encode())
+
+
+_CALLED: Final = {"id": "call_1", "type": "function", "name": "say"}
+
+
+def _tool_call(arguments: str, **more: str) -> dict[str, Any]:
+    """A call of a tool, or a piece of it: the text stands in the place of its arguments."""
+    function = {"arguments": arguments, **({"name": more.pop("name")} if more else {})}
+    return {"tool_calls": [{"index": 0, **more, "function": function}]}
 
 
 def event(data: bytes) -> bytes:

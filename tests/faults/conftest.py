@@ -13,6 +13,12 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     kinds = request.module.KINDS
     models = getattr(request.module, "models", lambda _: [])
     with running(request.param, kinds, models) as found:
+        items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+        found.begin_stories(
+            item.obj
+            for item in items
+            if item.module is request.module and item.callspec.params.get("world") == request.param
+        )
         yield found
         found.assert_nothing_is_left()
 

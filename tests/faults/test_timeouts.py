@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.world import Answer, World, all_at_once
+from tests.faults.world import Answer, World, all_at_once, each_at_once
 from tests.support.gateway import wait_until
 
 SHORT = "timeouts = { first_token = 0.5, head = 0.5, between_chunks = 0.5 }"
@@ -76,6 +76,7 @@ def test_comments_are_no_tokens(world: World, fault: str, *, stream: bool) -> No
     assert [len(world.requests(each)) for each in (model, alone)] == [1, 1]
 
 
+@each_at_once()
 def test_half_a_document_and_then_silence(world: World) -> None:
     assert_served(world.ask(world.model("short", "stall-after-5")), "ok", 2)
     world.ask(world.model("short_alone", "stall-after-5")).assert_failed(504)
@@ -140,6 +141,7 @@ def test_a_fallback_has_half_of_the_whole_time(world: World, *, stream: bool) ->
 # --- clients that vanish
 
 
+@each_at_once()
 def test_a_client_that_vanishes_during_a_backoff(world: World) -> None:
     models = [world.model("alone", "429-retry-after-ms-1500|ok") for _ in range(2)]
     for model, stream in zip(models, (False, True), strict=True):
@@ -148,6 +150,7 @@ def test_a_client_that_vanishes_during_a_backoff(world: World) -> None:
     assert [len(world.requests(model)) for model in models] == [1, 1]
 
 
+@each_at_once()
 def test_a_client_that_vanishes_during_a_call(world: World) -> None:
     models = [world.model("backed", "silent") for _ in range(2)]
     for model, stream in zip(models, (False, True), strict=True):

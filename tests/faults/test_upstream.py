@@ -236,6 +236,24 @@ def test_a_prompts_end_is_continued(faults: FaultUpstream) -> None:
         assert (status, json.loads(body)["choices"][0]["text"]) == (200, text)
 
 
+def test_several_answers(faults: FaultUpstream) -> None:
+    document = json.loads(call(faults, "ok", n=2)[2])
+    assert [choice["index"] for choice in document["choices"]] == [0, 1]
+    events, _, _ = stream(faults, "cut-after-3", n=2)
+    assert text_in(events) == "w0w0 w1 w1 w2 w2"
+
+
+def test_a_call_of_a_tool(faults: FaultUpstream) -> None:
+    (choice,) = json.loads(call(faults, "ok", tool_choice="required")[2])["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["function"] == {"arguments": faults.text, "name": "say"}
+    events, _, _ = stream(faults, "ok", tool_choice="required")
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events[:-1]]
+    calls = [delta["tool_calls"][0]["function"] for delta in deltas if delta.get("tool_calls")]
+    assert calls[0] == {"arguments": "", "name": "say"}
+    assert "".join(each["arguments"] for each in calls) == faults.text
+
+
 def test_wrong_text_continues_nothing(faults: FaultUpstream) -> None:
     messages = [{"role": "assistant", "content": "w0"}]
     assert text_in(stream(faults, "wrong-text@3", messages=messages)[0]) == "x0 x1 x2"

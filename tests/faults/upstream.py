@@ -2,7 +2,8 @@
 
 It speaks OpenAI's chat and completion API over raw sockets, with a thread for each connection. Every good answer is the
 same text, `w0 w1 ... w19`, a token a word. An assistant's message at the end (or a prompt's end) that is a beginning of
-the text is continued, so that answers can be resumed. `/v1/embeddings` and `/v1/models` are there as well.
+the text is continued, so that answers can be resumed. With `n`, there are so many answers, all the same; with
+`"tool_choice": "required"` the text stands in the arguments of a call. `/v1/embeddings` and `/v1/models` are there as well.
 
 | Name | What happens |
 |---|---|

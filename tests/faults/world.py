@@ -6,17 +6,16 @@ model of its own at the `FaultUpstream`. So no two stories share a circuit; and 
 unless their kind names one.
 """
 
-import functools
 import http.client
 import itertools
 import json
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -43,6 +42,11 @@ TRANSPORTS: Final[Mapping[str, Callable[..., Gateway]]] = {
 MODELS_OF_A_KIND: Final = 80
 AT_ONCE: Final = 12
 """Stories at a time, half of what gunicorn has threads for."""
+
+Story = Callable[..., None]
+"""What a world lives through."""
+Test = Callable[["World"], None]
+"""It as pytest sees it."""
 
 
 @frozen(kw_only=True)
@@ -235,10 +239,12 @@ class World:
         faults: The upstream.
     """
 
-    def __init__(self, gateway: Gateway, faults: FaultUpstream) -> None:
+    def __init__(self, gateway: Gateway, faults: FaultUpstream, threads: ThreadPoolExecutor) -> None:
         self.gateway = gateway
         self.faults = faults
         self._numbers: dict[str, Iterator[int]] = defaultdict(itertools.count)
+        self._threads = threads
+        self._told: dict[str, list[Future[None]]] = {}
 
     def model(self, kind: str, fault: str) -> str:
         """A model of this kind that nobody has called, and whose upstream answers so."""
@@ -306,10 +312,15 @@ class World:
         assert document is not None
         return document.body
 
-    def at_once(self, *stories: Callable[[], None]) -> None:
-        """Live through all of these at the same time."""
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            told = [threads.submit(story) for story in stories]
+    def begin_stories(self, tests: Iterable[Test]) -> None:
+        """Begin to live through the stories of these tests, so that each test has only to wait for its own."""
+        for test in tests:
+            told = self._told[test.__name__] = []
+            told.extend(self._threads.submit(story, self) for story in getattr(test, "stories", ()))
+
+    def end_stories(self, test: str) -> None:
+        """Wait until the stories of a test have come to their end, and raise what went wrong."""
+        told = self._told.pop(test)
         failures = [failure for each in told if (failure := each.exception()) is not None]
         if failures:
             raise BaseExceptionGroup(f"{len(failures)} of {len(told)}", failures)
@@ -331,7 +342,7 @@ def _deaf() -> Iterator[str]:
         address = listener.getsockname()
         for _ in range(2):
             waiting = queue.enter_context(socket.socket())
-            waiting.setblocking(False)
+            waiting.settimeout(0)
             waiting.connect_ex(address)
         yield f"http://127.0.0.1:{address[1]}"
 
@@ -340,28 +351,63 @@ def _name(kind: str, number: int) -> str:
     return f"{kind}_{number}"
 
 
-def all_at_once(*cases: Any) -> Callable[[Callable[..., None]], Callable[[World], None]]:
-    """Makes one test of a story: it is lived through for each case, whole and streamed, all at the same time.
+def all_at_once(*cases: Any) -> Callable[[Story], Test]:
+    """Makes one test of a story: it is lived through for each case, whole and streamed.
 
     Args:
         cases: What the story is told besides its world, each; it is told nothing if there are none.
     """
+    told = [(case,) for case in cases] if cases else [()]
 
-    def make_test(story: Callable[..., None]) -> Callable[[World], None]:
-        def test(world: World) -> None:
-            told = [(case,) for case in cases] if cases else [()]
-            world.at_once(
-                *(
-                    functools.partial(story, world, *case, stream=stream)
-                    for case in told
-                    for stream in (False, True)
-                )
-            )
-
-        test.__name__, test.__doc__, test.__module__ = story.__name__, story.__doc__, story.__module__
-        return test
+    def make_test(story: Story) -> Test:
+        return _test_of(
+            story, [partial(_tell, story, case, stream=way) for case in told for way in (False, True)]
+        )
 
     return make_test
+
+
+def each_at_once(*cases: Any) -> Callable[[Story], Test]:
+    """The same for a story that knows itself in which way it asks."""
+    told = [(case,) for case in cases] if cases else [()]
+
+    def make_test(story: Story) -> Test:
+        return _test_of(story, [partial(_tell, story, case) for case in told])
+
+    return make_test
+
+
+def _tell(story: Story, case: tuple[Any, ...], world: World, **way: bool) -> None:
+    try:
+        story(world, *case, **way)
+    except BaseException as failure:
+        failure.add_note(f"{story.__name__}: {case} {way}")
+        raise
+
+
+def _test_of(story: Story, stories: list[Callable[[World], None]]) -> Test:
+    def test(world: World) -> None:
+        world.end_stories(story.__name__)
+
+    test.__name__, test.__doc__, test.__module__ = story.__name__, story.__doc__, story.__module__
+    test.stories = stories  # type: ignore[attr-defined]
+    return test
+
+
+@contextmanager
+def _deaf() -> Iterator[str]:
+    """A port whose queue is full: who wants to connect waits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as queue:
+        address = listener.getsockname()
+        for _ in range(2):
+            waiting = queue.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}"
+
+
+def _name(kind: str, number: int) -> str:
+    return f"{kind}_{number}"
 
 
 @contextmanager
@@ -383,5 +429,5 @@ def running(
                 name = _name(kind, number)
                 faults.set(name, "ok")
                 lua.append(faults.lua(name, name, extra.replace("NAME", name).replace("DEAF", deaf_url)))
-        with TRANSPORTS[transport](*lua) as gateway:
-            yield World(gateway, faults)
+        with TRANSPORTS[transport](*lua) as gateway, ThreadPoolExecutor(AT_ONCE) as threads:
+            yield World(gateway, faults, threads)

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from gatewright.engines.spec import EngineSpec
 from gatewright.ids import LeaseId
-from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
+from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall, granted_at_once
 from gatewright.trace import Trace
 from gatewright_host.engine_host import EngineHost, HostLink
 from gatewright_host.fleet_driver import Deliver
@@ -168,6 +168,9 @@ class FleetMembership:
 
     def _remember(self, request: LeaseRequest) -> None:
         match request:
+            case LeaseEngine() if (granted := granted_at_once(request)) is not None:
+                self._deliver(granted)
+                return
             case LeaseEngine(lease_id=lease_id) if self._link is None:
                 self._unsent[lease_id] = request
             case LeaseEngine(lease_id=lease_id):

@@ -2,8 +2,10 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from socket import socket
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
@@ -20,9 +22,12 @@ from gatewright_host.state_dir import StateDir
 from gatewright_wsgi.answering import Answer, AnswerBody, problem_answer, whole_answer
 from gatewright_wsgi.choosing import Chosen, choose, told_to_gunicorn
 from gatewright_wsgi.clients import Client, client_socket
-from gatewright_wsgi.incoming import check_client, is_unix_socket, read_body, read_head
+from gatewright_wsgi.incoming import Doorkeeper, is_unix_socket, read_body, read_head
 from gatewright_wsgi.process import Process, Processes
 from gatewright_wsgi.sink import ResponseSink
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger: Final = logging.getLogger("gatewright.server")
 
@@ -68,20 +73,42 @@ class Application(Flask):
         super().__init__("gatewright_wsgi", static_folder=None, template_folder=None)
         self._gateway_config = chosen.config
         self._dated = chosen.dated
+        self._doorkeeper = Doorkeeper(chosen.config.server)
         self._processes = Processes(chosen.config)
 
     def close(self) -> None:
         """Give back what this process holds; the next request begins anew. The end of the process does it as well."""
         self._processes.close()
 
+    def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request; Flask takes part only where somebody has hung something on it."""
+        if self._is_extended:
+            return super().wsgi_app(environ, start_response)
+        return self._respond(environ)(environ, start_response)
+
+    @property
+    def _is_extended(self) -> bool:
+        return bool(
+            next(self.url_map.iter_rules(), None)
+            or self.blueprints
+            or self.before_request_funcs
+            or self.after_request_funcs
+            or self.teardown_request_funcs
+            or self.teardown_appcontext_funcs
+            or self.error_handler_spec
+        )
+
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer the present request."""
         if request.url_rule is not None:
             return super().dispatch_request()
+        return self._respond(request.environ)
+
+    def _respond(self, environ: dict[str, Any]) -> Answer:
         process = self._processes.present
         request_id = process.service.new_request_id()
         try:
-            return self._answer(process, request_id, request.environ)
+            return self._answer(process, request_id, environ)
         except Exception:
             logger.exception("%s failed: a defect of this program", request_id)
             return problem_answer(
@@ -94,7 +121,8 @@ class Application(Flask):
         if isinstance(head, Problem):
             return problem_answer(head, request_id)
         sock = client_socket(environ)
-        refused = check_client(head, server, environ, over_unix_socket=is_unix_socket(sock))
+        name = environ.get("SERVER_NAME", "")
+        refused = self._doorkeeper.check(head, name, over_unix_socket=is_unix_socket(sock))
         route = refused if refused is not None else match_route(head.method, head.target)
         if isinstance(route, Problem):
             return problem_answer(route, request_id)
@@ -103,7 +131,7 @@ class Application(Flask):
             return problem_answer(body, request_id, route.format)
         if route.is_local:
             return self._answer_locally(request_id, route)
-        return self._answer_by_engine(process, request_id, head, route, body)
+        return self._answer_by_engine(process, request_id, head, route, body, sock=sock)
 
     def _answer_locally(self, request_id: RequestId, route: Route) -> Answer:
         try:
@@ -113,7 +141,14 @@ class Application(Flask):
         return whole_answer(200, JSON, document, request_id)
 
     def _answer_by_engine(
-        self, process: Process, request_id: RequestId, head: RequestHead, route: Route, body: bytes
+        self,
+        process: Process,
+        request_id: RequestId,
+        head: RequestHead,
+        route: Route,
+        body: bytes,
+        *,
+        sock: socket | None,
     ) -> Answer:
         try:
             facts = read_request(route, head.headers, body)
@@ -122,5 +157,5 @@ class Application(Flask):
         dump = process.dumps.begin(request_id, body) if process.dumps is not None else None
         sink = ResponseSink(dump)
         exchange = process.service.exchange(sink, head, facts, body, request_id)
-        client = Client(client_socket(request.environ), exchange.client_lost)
+        client = Client(sock, exchange.client_lost)
         return AnswerBody(exchange, sink, client, process.watch).begin()

@@ -68,27 +68,50 @@ def _target(environ: dict[str, Any]) -> str:
     return f"{path}?{query}" if query else path
 
 
-def check_client(
-    head: RequestHead, server: ServerConfig, environ: dict[str, Any], *, over_unix_socket: bool
-) -> Problem | None:
-    """Why a request is turned away, or None if it is not: by the rules for the address that was really listened on."""
-    listener = _listener(environ) if not over_unix_socket else None
-    if listener is not None:
+class Doorkeeper:
+    """Turns requests away by the rules for the address that was really listened on.
+
+    Args:
+        server: Keys, allowed hosts, and whether everyone may come in.
+    """
+
+    def __init__(self, server: ServerConfig) -> None:
+        self._server = server
+        self._rules: dict[str, tuple[ServerConfig, frozenset[str], Problem | None]] = {}
+
+    def check(self, head: RequestHead, server_name: str, *, over_unix_socket: bool) -> Problem | None:
+        """Why a request is turned away, or None if it is not.
+
+        Args:
+            head: The request.
+            server_name: What the WSGI server calls the address that it listens on.
+            over_unix_socket: It came in over a Unix socket, so that `Host` says nothing.
+        """
+        server, hosts, problem = self._server, frozenset[str](), None
+        if not over_unix_socket:
+            if server_name not in self._rules:
+                self._rules[server_name] = self._rules_for(server_name)
+            server, hosts, problem = self._rules[server_name]
+        return problem or check_access(
+            head.method,
+            head.target,
+            head.headers,
+            server,
+            local_hosts=hosts,
+            over_unix_socket=over_unix_socket,
+        )
+
+    def _rules_for(self, server_name: str) -> tuple[ServerConfig, frozenset[str], Problem | None]:
+        server, listener = self._server, _listener(server_name)
+        if listener is None:
+            return server, frozenset(), None
+        problem = None
         if not (server.open or server.api_keys or is_loopback(listener.host)):
-            return HostNotAllowed(
+            problem = HostNotAllowed(
                 f"The server listens on {listener.host}, which other machines can reach, and lets nobody in before it is "
                 "told whom: set server.api_keys, or server.open = true to let everyone in"
             ).problem
-        server = evolve(server, listen=(listener,))
-    hosts = frozenset() if listener is None else frozenset((listener.host,))
-    return check_access(
-        head.method,
-        head.target,
-        head.headers,
-        server,
-        local_hosts=hosts,
-        over_unix_socket=over_unix_socket,
-    )
+        return evolve(server, listen=(listener,)), frozenset((listener.host,)), problem
 
 
 def is_unix_socket(sock: socket | None) -> bool:
@@ -96,10 +119,10 @@ def is_unix_socket(sock: socket | None) -> bool:
     return sock is not None and sock.family == AF_UNIX
 
 
-def _listener(environ: dict[str, Any]) -> TcpListener | None:
+def _listener(server_name: str) -> TcpListener | None:
     """The address that the server listens on, as far as it tells more than a name."""
     try:
-        host = str(ip_address(environ.get("SERVER_NAME", "").strip("[]")))
+        host = str(ip_address(server_name.strip("[]")))
     except ValueError:
         return None
     return TcpListener(host=host, port=0)

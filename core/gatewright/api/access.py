@@ -1,7 +1,8 @@
 """Who may come in: by the name that they call us, by the page that sent them, by their key."""
 
 import hmac
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from gatewright.config import ServerConfig, TcpListener
@@ -71,20 +72,28 @@ def _is_allowed_host(name: str, server: ServerConfig, local_hosts: frozenset[str
         return True
     if any(host_name(allowed) == name for allowed in server.allowed_hosts):
         return True
-    try:
-        address = ip_address(name)
-    except ValueError:
+    address = _address(name)
+    if address is None:
         return False
     if address.is_loopback:
         return True
     if address.is_unspecified:
         return False
-    listening = [ip_address(each.host) for each in server.listen if isinstance(each, TcpListener)]
+    found = [_address(each.host) for each in server.listen if isinstance(each, TcpListener)]
+    listening = [each for each in found if each is not None]
     # Who listens on all addresses of a kind has each of them for a listen address; a page that has its name point
     # here (DNS rebinding) still sends the name, never an address.
     return address in listening or any(
         each.is_unspecified and each.version == address.version for each in listening
     )
+
+
+@lru_cache(maxsize=256)
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 def _check_key(headers: Headers, keys: tuple[str, ...]) -> Problem | None:

@@ -60,6 +60,10 @@ def service_on(
         yield service
 
 
+def no_host() -> BlockingHostClient:
+    raise AssertionError("a provider that is called in any case needs no engine host")
+
+
 @contextmanager
 def granted(server: Upstream, config: Config | None = None) -> Iterator[tuple[Service, FakeHost]]:
     """A service whose leases of the smaller variant are granted at once, with this upstream."""
@@ -266,8 +270,7 @@ def test_a_remote_provider_gets_its_model_and_its_key(monkeypatch: pytest.Monkey
         )
         config = read(model)
         assert config.models[0].engine is EngineKind.OPENAI
-        host = FakeHost({config.models[0].variants[0].context_tokens: server.url})
-        with service_on(host, config) as service:
+        with Service(config, no_host) as service:
             assert exchange(service, Client()).run().outcome is Outcome.ANSWERED
         assert server.body()["model"] == "big"
         assert b"authorization: Bearer secret" in server.requests[0]
@@ -540,8 +543,7 @@ def test_an_upstream_that_is_silent_for_too_long_is_given_up(monkeypatch: pytest
     with upstream(never_answers) as server:
         timeouts = {"first_token": 0.05}
         config = read(remote_model(connect=server.url, name="qwen", timeouts=timeouts))
-        host = FakeHost({config.models[0].variants[0].context_tokens: server.url})
-        with service_on(host, config) as service:
+        with Service(config, no_host) as service:
             client = Client()
             assert exchange(service, client).run().outcome is Outcome.FAILED
         done.set()

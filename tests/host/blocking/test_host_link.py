@@ -24,6 +24,7 @@ from gatewright_host.blocking.host_link import HostLink
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost, HostRefused
 from tests.host.blocking.fakes import PATIENCE_S, FakeHost, two_variants
+from tests.support.configs import read, remote_model
 
 
 class Heard:
@@ -187,3 +188,18 @@ def test_closed_it_refuses_and_says_no_more(heard: Heard) -> None:
     link.close()
     assert host.fileno() < 0
     assert heard.news.empty()
+
+
+def test_a_provider_that_is_called_in_any_case_needs_no_host(heard: Heard, links: list[HostLink]) -> None:
+    hosts = Hosts()
+    link = HostLink(hosts, heard)
+    links.append(link)
+    provider = read(remote_model()).models[0].variants
+    link.send(LeaseEngine(lease_id=LeaseId(1), variants=provider, last_resort=True))
+    assert heard.news.empty(), "nothing arrives out of `send`"
+    link.deliver_at_once()
+    assert isinstance(heard.next(), LeaseGranted)
+    assert heard.threads == {threading.current_thread().name}
+    link.send(ReportCall(lease_id=LeaseId(1), result=CallResult.WELL))
+    link.send(ReleaseLease(lease_id=LeaseId(1)))
+    assert hosts.connects == 0

@@ -55,6 +55,9 @@ class FleetLink(Protocol):
     def send(self, request: LeaseRequest) -> None:
         """Pass a message on, and deliver no news before this returns; called by one thread at a time."""
 
+    def deliver_at_once(self) -> None:
+        """Deliver the news that needed nobody else; called after `send`, by any number of threads."""
+
     def wake_at(self, at: float) -> None:
         """Call `Driver.wake` at this time of `monotonic` or earlier; whoever listens for news has time for it."""
 
@@ -150,3 +153,4 @@ class Driver:
         with self._sending:
             while self._for_fleet:
                 self.link.send(self._for_fleet.popleft())
+        self.link.deliver_at_once()

@@ -15,11 +15,13 @@ from gatewright.errors import EngineStartFailed
 from gatewright.ids import LeaseId
 from gatewright.leases import (
     LeaseEngine,
+    LeaseGranted,
     LeaseNews,
     LeaseRefused,
     LeaseRequest,
     ReleaseLease,
     ReportCall,
+    granted_at_once,
 )
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost, HostRefused
@@ -47,7 +49,7 @@ class HostLink:
     """Connects with the first lease, and again after the host was lost.
 
     What a lost host leaves open is made good: each lease asked for is refused, each one granted is lost, as if the
-    host had said so. All news come from the link's own thread, in order, so that none arrives out of `send`.
+    host had said so. All news of the host come from the link's own thread, in order, and none arrives out of `send`.
 
     Args:
         connect: Attaches to the engine host.
@@ -61,6 +63,7 @@ class HostLink:
         self._client: BlockingHostClient | None = None
         self._open = OpenLeases()
         self._own_news: deque[LeaseNews] = deque()
+        self._at_once: deque[LeaseGranted] = deque()
         self._alarm_at: float | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -76,6 +79,9 @@ class HostLink:
         The caller sees to it that only one thread at a time is in here.
         """
         match request:
+            case LeaseEngine() if (granted := granted_at_once(request)) is not None:
+                self._at_once.append(granted)
+                return
             case LeaseEngine(lease_id=lease_id):
                 client = self._attached_for(lease_id)
             case ReleaseLease(lease_id=lease_id):
@@ -91,6 +97,15 @@ class HostLink:
             client.send(request)
         except HostLost as error:
             self._lose(client, str(error))
+
+    def deliver_at_once(self) -> None:
+        """Deliver, in the calling thread, the news for which no host was asked; after `send`, and not from within."""
+        while True:
+            try:
+                granted = self._at_once.popleft()
+            except IndexError:
+                return
+            self._listener.deliver(granted)
 
     def wake_at(self, at: float) -> None:
         """Call `Listener.wake` at this time. One that comes early does no harm, so only an earlier one counts."""
