@@ -64,7 +64,7 @@ class CallUpstream:
         api_key_env: Environment variable with the credential to send.
         connect_timeout_s: Until the connection stands.
         head_timeout_s: From then until the answer's head; None waits as long as the engine lives.
-        first_token_timeout_s: From then until a stream's first token.
+        first_token_timeout_s: From then until the answer has begun: a stream's first token, all of a document.
         stall_timeout_s: Longest silence of an answer in one piece, from its head on.
         continuation: How to ask for the rest of the answer of which the client has a part; None if it has none.
         must_stream: The client's stream has begun, if only with comments: nothing but events can follow.

@@ -57,7 +57,8 @@ def call(
         api_key_env=spec.api_key_env,
         connect_timeout_s=timeouts.connect_s,
         head_timeout_s=_in_time(request, head_s, now),
-        first_token_timeout_s=_in_time(request, first_token_s, now) if stream else None,
+        # A document has no first token, but it must not trickle away the time of the next model either.
+        first_token_timeout_s=_in_time(request, first_token_s if stream else None, now),
         stall_timeout_s=None if stream else _in_time(request, timeouts.between_chunks_s, now),
         continuation=request.continuation,
         must_stream=request.stream_begun and request.continuation is None,

@@ -17,7 +17,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         found.begin_stories(
             item.obj
             for item in items
-            if item.module is request.module and item.callspec.params.get("world") == request.param
+            if item.module is request.module
+            and "world" in item.fixturenames
+            and item.callspec.params["world"] == request.param
         )
         yield found
         found.assert_nothing_is_left()

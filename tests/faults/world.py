@@ -40,8 +40,8 @@ TRANSPORTS: Final[Mapping[str, Callable[..., Gateway]]] = {
 
 
 MODELS_OF_A_KIND: Final = 80
-AT_ONCE: Final = 12
-"""Stories at a time, half of what gunicorn has threads for."""
+AT_ONCE: Final = 20
+"""Stories at a time, fewer than gunicorn has threads for."""
 
 Story = Callable[..., None]
 """What a world lives through."""

@@ -176,7 +176,7 @@ class Patience:
 
     def ended(self, now: float, *, has_head: bool) -> CallStopped:
         """For a call whose time is over."""
-        missing = "no first token" if has_head else "no answer"
+        missing = "nothing of an answer but its head" if has_head else "no answer"
         text = f"{missing} within {now - self._sent_at:.1f} s"
         return CallStopped(CallFailure.TIMEOUT, text)
 
