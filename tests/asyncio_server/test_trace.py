@@ -8,8 +8,8 @@ import pytest
 
 from gatewright.config import Config
 from gatewright.events import ConfigReplaced, FleetStarted, GatewayStarted
-from gatewright.replay import replay
-from gatewright.trace import TraceLine, read_line
+from gatewright.tracing.replay import replay
+from gatewright.tracing.trace import TraceLine, read_line
 from gatewright_host.driving import make_jitter
 from tests.support.gateway import Gateway, model_lua, wait_until
 

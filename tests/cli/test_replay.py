@@ -9,7 +9,7 @@ from attrs import evolve
 
 from gatewright.events import ClientGone, FleetStarted, HolderAttached, RequestReceived, Woke
 from gatewright.leases import LeaseGranted
-from gatewright.trace import TraceLine, write_line
+from gatewright.tracing.trace import TraceLine, write_line
 from tests.cli.conftest import Cli, InProcess, model_lua
 from tests.core.machines import build
 from tests.core.machines.recorded import Recorded

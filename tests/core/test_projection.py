@@ -16,8 +16,8 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseProgress, ReleaseLease
-from gatewright.projection import REQUEST, Step, project
-from gatewright.trace import TraceLine
+from gatewright.tracing.projection import REQUEST, Step, project
+from gatewright.tracing.trace import TraceLine
 from tests.core.machines import build
 from tests.core.machines.recorded import Recorded
 

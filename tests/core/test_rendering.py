@@ -5,7 +5,7 @@ from attrs import evolve
 from gatewright.commands import CallUpstream, Drained, TellHolder
 from gatewright.events import LeaseAsked, Woke
 from gatewright.leases import LeaseEngine, LeaseGranted
-from gatewright.rendering import render, render_apart
+from gatewright.tracing.rendering import render, render_apart
 from tests.core.machines import build
 
 CALL = CallUpstream(command_id=build.cid(2), request_id=build.rid("r"), base_url="http://x")

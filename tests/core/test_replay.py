@@ -21,8 +21,8 @@ from gatewright.events import (
 )
 from gatewright.ids import EngineId, HolderId, LeaseId
 from gatewright.leases import LeaseEngine, ReleaseLease
-from gatewright.replay import Replay, Step, replay
-from gatewright.trace import TraceLine
+from gatewright.tracing.replay import Replay, Step, replay
+from gatewright.tracing.trace import TraceLine
 from tests.core.machines import build, world
 from tests.core.machines.recorded import Recorded, make_jitter
 from tests.golden import script

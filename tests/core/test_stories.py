@@ -8,8 +8,8 @@ from gatewright.commands import CallUpstream, CancelUpstream, Drained, Log, Outc
 from gatewright.errors import EngineStopped
 from gatewright.events import ClientGone, RequestReceived, ShutdownRequested, UpstreamAnswered, Woke
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseProgress, LeaseRefused, ReleaseLease
-from gatewright.stories import Stories, Story
-from gatewright.trace import TraceLine
+from gatewright.tracing.stories import Stories, Story
+from gatewright.tracing.trace import TraceLine
 from tests.core.machines import build
 from tests.core.machines.gateway_tester import record
 

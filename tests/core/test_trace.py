@@ -16,7 +16,7 @@ from gatewright.events import (
 from gatewright.gateway import Gateway
 from gatewright.ids import HolderId, LeaseId
 from gatewright.leases import LeaseEngine
-from gatewright.trace import TraceLine, handle_traced, read_line, write_line
+from gatewright.tracing.trace import TraceLine, handle_traced, read_line, write_line
 from tests.core.machines import build
 
 

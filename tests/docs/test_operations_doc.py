@@ -113,11 +113,24 @@ def test_questions_are_answered(place: Path, command: str) -> None:
         subprocess.run(["gw-cli", "stop", "--all", "--now"], **settings, check=True)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("command", lines("docs/performance.md", "python"))
+BENCHMARKS = lines("docs/performance.md", "python")
+
+
+@pytest.mark.parametrize("command", [each for each in BENCHMARKS if "soak.py" not in each])
 def test_benchmarks_run(command: str) -> None:
     words = [sys.executable, *shlex.split(command)[1:]]
-    if "--seconds" in words:
-        words[words.index("--seconds") + 1] = "0.2"
+    for option, value in (("--seconds", "0.2"), ("--rounds", "1")):
+        if option in words:
+            words[words.index(option) + 1] = value
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert "|---" in done.stdout or "nginx is not installed" in done.stdout
+
+
+@pytest.mark.parametrize("command", [each for each in BENCHMARKS if "--transport" in each])
+def test_the_soak_runs(command: str) -> None:
+    """On one transport and briefly; `tests/soak` runs it on all of them."""
+    words = [sys.executable, *shlex.split(command)[1:]]
+    words[words.index("--seconds") + 1] = "6"
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -41,7 +41,7 @@ from gatewright.events import (
 )
 from gatewright.ids import CommandId, EngineId
 from gatewright.leases import LeaseEngine, ReleaseLease, ReportCall
-from gatewright.rendering import render
+from gatewright.tracing.rendering import render
 from tests.core.machines import build
 from tests.core.machines.world import World
 

@@ -7,8 +7,8 @@ import pytest
 
 from gatewright.events import LeaseAsked
 from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseRefused, ReleaseLease
-from gatewright.replay import replay
-from gatewright.trace import TraceLine, read_line, write_line
+from gatewright.tracing.replay import replay
+from gatewright.tracing.trace import TraceLine, read_line, write_line
 from gatewright_host import engine_host
 from gatewright_host.driving import make_jitter
 from gatewright_host.engine_host import EngineHost, HostRunning

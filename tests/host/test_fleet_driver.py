@@ -34,7 +34,7 @@ from gatewright.fleet import Fleet
 from gatewright.ids import CommandId, EngineId, HolderId, LeaseId
 from gatewright.leases import LeaseNews, LeaseProgress
 from gatewright.timers import Deadline
-from gatewright.trace import TraceLine
+from gatewright.tracing.trace import TraceLine
 from gatewright_host import fleet_driver, probe
 from gatewright_host.engine_log import EnginesLogFile
 from gatewright_host.fleet_driver import FleetDriver

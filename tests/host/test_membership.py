@@ -8,7 +8,7 @@ import pytest
 
 from gatewright.errors import Problem
 from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseRefused, ReleaseLease
-from gatewright.trace import TraceLine
+from gatewright.tracing.trace import TraceLine
 from gatewright_host import membership
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_lock import HostLock, is_reachable

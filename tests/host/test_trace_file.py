@@ -8,7 +8,7 @@ import pytest
 
 from gatewright.commands import Log, Severity
 from gatewright.events import Woke
-from gatewright.trace import TraceLine, read_line
+from gatewright.tracing.trace import TraceLine, read_line
 from gatewright_host import trace_file
 from gatewright_host.trace_file import TRACE_VARIABLE, TraceFile, open_trace
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from gatewright.commands import RecordRequest
-from gatewright.projection import Step, project
-from gatewright.rendering import render
-from gatewright.replay import replay
-from gatewright.trace import TraceLine, read_line
+from gatewright.tracing.projection import Step, project
+from gatewright.tracing.rendering import render
+from gatewright.tracing.replay import replay
+from gatewright.tracing.trace import TraceLine, read_line
 from gatewright_host.driving import make_jitter
 from tests.parity.scenario import ALL, SECRET, Scenario
 from tests.support.gateway import Gateway

@@ -5,9 +5,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gatewright.projection import project
-from gatewright.replay import replay
-from gatewright.trace import read_line
+from gatewright.tracing.projection import project
+from gatewright.tracing.replay import replay
+from gatewright.tracing.trace import read_line
 from gatewright_host.driving import make_jitter
 from tests.parity.scenario import local_model
 from tests.support.gateway import wait_until

@@ -38,7 +38,7 @@ from gatewright.events import (
     UpstreamFailed,
 )
 from gatewright.ids import CommandId, EngineId, RequestId
-from gatewright.rendering import render
+from gatewright.tracing.rendering import render
 from tests.core.machines.build import chat, overflow
 from tests.core.machines.world import World
 

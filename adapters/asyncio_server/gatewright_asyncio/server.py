@@ -17,7 +17,7 @@ from gatewright.config import Config
 from gatewright.engines.spec import EngineSpec
 from gatewright.errors import ConfigError, TooManyConnections
 from gatewright.events import ConfigReplaced, ShutdownRequested
-from gatewright.trace import Trace
+from gatewright.tracing.trace import Trace
 from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.connection import ClientConnection
 from gatewright_asyncio.driver import Driver

@@ -7,8 +7,8 @@ import click
 
 from gatewright.codec import CodecError
 from gatewright.ids import RequestId
-from gatewright.replay import Replay, Run
-from gatewright.trace import TraceLine, read_line
+from gatewright.tracing.replay import Replay, Run
+from gatewright.tracing.trace import TraceLine, read_line
 from gatewright_cli import exits
 from gatewright_cli.options import Common, common_options
 from gatewright_cli.replay_entries import (

@@ -6,11 +6,11 @@ from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from gatewright.blanking import blanked
 from gatewright.ids import RequestId
-from gatewright.rendering import render, render_apart
-from gatewright.replay import Run, Step
-from gatewright.stories import Stories, Story
+from gatewright.tracing.blanking import blanked
+from gatewright.tracing.rendering import render, render_apart
+from gatewright.tracing.replay import Run, Step
+from gatewright.tracing.stories import Stories, Story
 from gatewright_host.driving import MACHINE as GATEWAY
 
 SHOWN: Final = 10

@@ -21,7 +21,7 @@ from gatewright.commands import (
 from gatewright.config import Config
 from gatewright.events import GatewayStarted
 from gatewright.gateway import Gateway
-from gatewright.trace import Trace, TraceLine
+from gatewright.tracing.trace import Trace, TraceLine
 
 MACHINE: Final = "gateway"
 """Name of the machine in traces."""

@@ -11,7 +11,7 @@ from typing import Final, Self
 from gatewright.engines.spec import EngineSpec
 from gatewright.events import LeaseAsked, ShutdownRequested, SpecsReplaced, StopAsked
 from gatewright.leases import LeaseRequest
-from gatewright.trace import Trace
+from gatewright.tracing.trace import Trace
 from gatewright_host.engine_log import EnginesLogFile
 from gatewright_host.fleet_driver import Deliver, FleetDriver, make_fleet
 from gatewright_host.host_lock import Announcement, HostLock, HostRunning

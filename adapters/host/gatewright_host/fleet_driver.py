@@ -32,7 +32,7 @@ from gatewright.events import (
 from gatewright.fleet import Fleet
 from gatewright.ids import EngineId, HolderId
 from gatewright.leases import LeaseNews
-from gatewright.trace import Trace, TraceLine, handle_traced
+from gatewright.tracing.trace import Trace, TraceLine, handle_traced
 from gatewright_host.engine_log import EnginesLogFile
 from gatewright_host.log_setup import log_level_of
 from gatewright_host.ports import Ports

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from gatewright.trace import Trace
+    from gatewright.tracing.trace import Trace
     from gatewright_host.engine_host import EngineHost
     from gatewright_host.state_dir import StateDir
 

@@ -9,7 +9,7 @@ from typing import Final, Self
 from gatewright.engines.spec import EngineSpec
 from gatewright.ids import LeaseId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall, granted_at_once
-from gatewright.trace import Trace
+from gatewright.tracing.trace import Trace
 from gatewright_host.engine_host import EngineHost, HostLink
 from gatewright_host.fleet_driver import Deliver
 from gatewright_host.host_link import AsyncHostLink

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from gatewright.trace import TraceLine, write_line
+from gatewright.tracing.trace import TraceLine, write_line
 
 TRACE_VARIABLE: Final = "GATEWRIGHT_TRACE"
 """Environment variable that names the file in which every step of the machines is recorded, to be replayed."""
@@ -18,7 +18,7 @@ _numbers: Final = count(1)
 
 
 class TraceFile:
-    """Adds the steps of machines, as they come, to a file that `gatewright.trace.read_line` reads.
+    """Adds the steps of machines, as they come, to a file that `gatewright.tracing.trace.read_line` reads.
 
     Each line is one write to the end of the file, so that threads and processes do not get into each other's way,
     and says whose it is: the process and, from its second trace on, which of its traces. It is the `trace` of one

@@ -8,7 +8,7 @@ from gatewright.config import Config
 from gatewright.events import FleetStarted, GatewayStarted
 from gatewright.fleet import Fleet
 from gatewright.gateway import Gateway
-from gatewright.trace import TraceLine, handle_traced, read_line, write_line
+from gatewright.tracing.trace import TraceLine, handle_traced, read_line, write_line
 
 
 def make_jitter(seed: int) -> Callable[[], float]:

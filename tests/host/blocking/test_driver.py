@@ -11,7 +11,7 @@ from gatewright.events import ClientGone, RequestReceived, ShutdownRequested
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseRequest, ReleaseLease
-from gatewright.trace import TraceLine
+from gatewright.tracing.trace import TraceLine
 from gatewright_host.blocking.driver import Driver
 from gatewright_host.driving import RequestCommand
 from tests.host.blocking.fakes import PATIENCE_S, two_variants

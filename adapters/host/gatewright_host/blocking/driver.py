@@ -32,7 +32,7 @@ from gatewright.events import GatewayEvent, Woke
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
-from gatewright.trace import Trace, handle_traced
+from gatewright.tracing.trace import Trace, handle_traced
 from gatewright_host.driving import MACHINE, RequestCommand
 from gatewright_host.log_setup import log_level_of
 

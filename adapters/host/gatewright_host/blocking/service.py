@@ -9,7 +9,7 @@ from gatewright.api.facts import RequestFacts
 from gatewright.config import Config
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseNews
-from gatewright.trace import Trace
+from gatewright.tracing.trace import Trace
 from gatewright.wire.server import RequestHead
 from gatewright_host.blocking.driver import Driver
 from gatewright_host.blocking.exchange import Exchange

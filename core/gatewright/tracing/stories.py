@@ -8,7 +8,7 @@ from gatewright.commands import RecordRequest
 from gatewright.events import RequestReceived
 from gatewright.ids import CommandId, LeaseId, RequestId
 from gatewright.leases import LeaseEngine
-from gatewright.trace import TraceLine
+from gatewright.tracing.trace import TraceLine
 
 Key = TypeVar("Key")
 

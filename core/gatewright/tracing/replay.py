@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 from gatewright.events import FleetStarted, GatewayStarted
 from gatewright.fleet import Fleet
 from gatewright.gateway import Gateway
-from gatewright.trace import TraceLine, as_recorded
+from gatewright.tracing.trace import TraceLine, as_recorded
 
 MakeJitter = Callable[[int], Callable[[], float]]
 """Gives the numbers of a seed, as the driver of the recorded Gateway had them."""

@@ -10,8 +10,8 @@ import msgspec
 from attrs import frozen
 
 from gatewright import codec
-from gatewright.blanking import blanked
 from gatewright.timers import Machine
+from gatewright.tracing.blanking import blanked
 
 
 @frozen(kw_only=True)

@@ -15,8 +15,8 @@ from gatewright.commands import SendComment
 from gatewright.events import GatewayStarted, RelayEnded
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseProgress
-from gatewright.stories import Stories, Story
-from gatewright.trace import TraceLine
+from gatewright.tracing.stories import Stories, Story
+from gatewright.tracing.trace import TraceLine
 
 REQUEST: Final = RequestId("request")
 """Every request, in its own projection."""
