@@ -13,7 +13,7 @@ demo: $(VENV)/.ready
 	$(BIN)/gw-cli ask "$(QUESTION)"
 
 test: $(VENV)/.ready-dev lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
