@@ -32,10 +32,11 @@ def text_of(stream: bytes) -> str:
 
 def test_kill_9_in_mid_stream_goes_unnoticed(slow_model: Path) -> None:
     body = {"model": "slow", **LONG, "max_tokens": 150, "temperature": 0}
+    longer = {**body, "max_tokens": 600}
     with Gateway(model_lua("slow", slow_model, (4096,))) as gateway:
         with stream_lines(gateway, body) as response:
             whole = text_of(response.read())
-        with stream_lines(gateway, body) as response:
+        with stream_lines(gateway, longer) as response:
             first = response.read(64)
             engine_of(gateway).kill()
             broken = first + response.read()

@@ -65,5 +65,8 @@ def test_two_servers_may_write_to_one_file(tmp_path: Path) -> None:
 def test_a_trace_that_cannot_be_written_is_reported_at_once() -> None:
     gateway = Gateway("", env={"GATEWRIGHT_TRACE": "/nowhere/trace.jsonl"})
     gateway.write_config('{ name = "far", engine = presets.engines.openai, connect = "http://127.0.0.1:1" }')
-    with pytest.raises(AssertionError, match=r"exited with 1:\ngw-server: .*/nowhere/trace.jsonl"):
-        gateway.start()
+    with (
+        pytest.raises(AssertionError, match=r"exited with 1:\ngw-server: .*/nowhere/trace.jsonl"),
+        gateway,
+    ):
+        pass

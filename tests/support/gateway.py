@@ -184,7 +184,13 @@ class Gateway:
             raise AssertionError(f"gw-server did not stop:\n{self.log}") from None
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            if self.process is not None and self.process.poll() is None:
+                self.stop()
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
