@@ -238,6 +238,8 @@ class Config:
 
     def chain_of(self, model: ModelConfig) -> tuple[ModelConfig, ...]:
         """The model and its fallbacks, in the order in which they are asked, each once."""
+        if not model.fallbacks:
+            return (model,)
         chain = {model.name: model}
         for name in model.fallbacks:
             fallback = self._by_name.get(name)

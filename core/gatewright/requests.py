@@ -217,13 +217,12 @@ class Request:
     @property
     def give_up_at(self) -> float | None:
         """When it has to have ended: by the configuration, or because its client does not wait for longer."""
-        total_s = self.attempts.chain[0].timeouts.total_s
-        ends = [] if total_s is None else [self.received_at + total_s]
-        silence_s = self.facts.client_timeout_s
-        if silence_s is not None and not self.stream_begun and not self.begun_status:
-            # A little before the client gives up, so that it hears why.
-            ends.append(self.received_at + silence_s - min(1.0, 0.05 * silence_s))
-        return min(ends, default=None)
+        total_s, silence_s = self.attempts.chain[0].timeouts.total_s, self.facts.client_timeout_s
+        if silence_s is None or self.stream_begun or self.begun_status:
+            return None if total_s is None else self.received_at + total_s
+        # A little before the client gives up, so that it hears why.
+        patience_s = silence_s - min(1.0, 0.05 * silence_s)
+        return self.received_at + (patience_s if total_s is None else min(patience_s, total_s))
 
     @property
     def alarm_at(self) -> float | None:

@@ -5,9 +5,18 @@ import subprocess
 import sys
 
 import pytest
+from attrs import evolve
 
 from gatewright.errors import Problem
-from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseRefused, ReleaseLease
+from gatewright.leases import (
+    CallResult,
+    LeaseGranted,
+    LeaseLost,
+    LeaseNews,
+    LeaseRefused,
+    ReleaseLease,
+    ReportCall,
+)
 from gatewright.tracing.trace import TraceLine
 from gatewright_host import membership
 from gatewright_host.host_client import BlockingHostClient
@@ -15,6 +24,7 @@ from gatewright_host.host_lock import HostLock, is_reachable
 from gatewright_host.host_protocol import HostLost
 from gatewright_host.membership import FleetMembership
 from gatewright_host.state_dir import StateDir
+from tests.core.machines.build import remote_spec
 from tests.host.conftest import Run
 from tests.support.host import PATIENCE_S, News, ask, fake_spec, is_running, until
 
@@ -49,6 +59,22 @@ def test_alone_it_is_the_host(run: Run, state: StateDir) -> None:
             await member.shutdown()
             assert not is_running(report.pid or 0)
         member.send(ask(4))  # after the end nobody hears it
+
+    run(main())
+
+
+def test_a_provider_that_is_called_in_any_case_concerns_no_host(run: Run, state: StateDir) -> None:
+    async def main() -> None:
+        news, lines = News(), list[TraceLine]()
+        async with FleetMembership(state, news, trace=lines.append) as member:
+            told = len(lines)
+            asked = evolve(ask(1), variants=(remote_spec(),), last_resort=True)
+            member.send(asked)
+            assert isinstance(news.ends[-1], LeaseGranted)
+            member.send(ReportCall(lease_id=asked.lease_id, result=CallResult.WELL))
+            member.send(ReleaseLease(lease_id=asked.lease_id))
+            assert len(lines) == told
+            await member.shutdown()
 
     run(main())
 

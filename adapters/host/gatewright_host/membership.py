@@ -49,6 +49,7 @@ class FleetMembership:
         self._link: HostLink | AsyncHostLink | None = None
         self._open = OpenLeases()
         self._unsent: dict[LeaseId, LeaseEngine] = {}
+        self._at_once: set[LeaseId] = set()  # granted without asking anybody
         self._rejoining: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -88,6 +89,16 @@ class FleetMembership:
 
     def send(self, request: LeaseRequest) -> None:
         """Say something about leases; never blocks, never fails."""
+        if isinstance(request, LeaseEngine):
+            granted = granted_at_once(request)
+            if granted is not None:
+                self._at_once.add(request.lease_id)
+                self._deliver(granted)
+                return
+        elif request.lease_id in self._at_once:
+            if isinstance(request, ReleaseLease):
+                self._at_once.remove(request.lease_id)
+            return
         if self._host is None:
             self._remember(request)
         elif self._link is not None:
@@ -168,9 +179,6 @@ class FleetMembership:
 
     def _remember(self, request: LeaseRequest) -> None:
         match request:
-            case LeaseEngine() if (granted := granted_at_once(request)) is not None:
-                self._deliver(granted)
-                return
             case LeaseEngine(lease_id=lease_id) if self._link is None:
                 self._unsent[lease_id] = request
             case LeaseEngine(lease_id=lease_id):
