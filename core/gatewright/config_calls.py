@@ -20,6 +20,7 @@ from gatewright.config_reader import (
     usable_text,
     whole,
 )
+from gatewright.selection.fallback import MOST_RETRIES
 
 CALL_FIELDS: Final = ("fallbacks", "retries", "max_attempts", "timeouts", "prefill")
 """Fields of a model of any engine type that are about failing upstreams."""
@@ -27,7 +28,6 @@ CALL_FIELDS: Final = ("fallbacks", "retries", "max_attempts", "timeouts", "prefi
 CALL_TIMEOUT_FIELDS: Final = ("connect", "head", "first_token", "between_chunks", "total")
 
 MOST_FALLBACKS: Final = 8
-MOST_RETRIES: Final = 2
 MOST_ATTEMPTS: Final = 32
 
 _REMOTE_RETRIES: Final = 2

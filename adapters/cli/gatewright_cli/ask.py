@@ -148,6 +148,8 @@ class _Conversation:
             self._print(_as_text(self._answer.body, indented=self._terminal.out_is_terminal))
         self._terminal.end_line()
         if self._common.verbose:
+            for failed in dict.fromkeys(record.failed_attempts):
+                click.echo(f"gw-cli: in vain: {failed.model}: {printable(failed.message)}", err=True)
             click.echo(f"gw-cli: {_statistics(record)}", err=True)
         if failure is not None:
             return self._fail(failure)
