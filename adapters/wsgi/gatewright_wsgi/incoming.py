@@ -1,7 +1,9 @@
 """Requests as WSGI servers tell them, read as `gw-server` reads them off the wire."""
 
+from contextlib import suppress
 from ipaddress import ip_address
 from socket import AF_UNIX, socket
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,6 +19,8 @@ from gatewright.wire.server import RequestHead
 from gatewright_host.local_answers import late_request
 
 READ_BYTES: Final = 65_536
+LINGER_S: Final = 1.0
+"""How long a refused client may go on sending, so that it gets to read the refusal before the reset."""
 
 _PREFIX: Final = "HTTP_"
 _UNPREFIXED: Final = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
@@ -140,6 +144,7 @@ def read_body(
         sock: The client's socket, if there is access to it; without it the server alone decides how long it waits.
     """
     if head.content_length is not None and head.content_length > server.max_body_bytes:
+        _discard(environ["wsgi.input"], head.content_length, sock)
         return too_large(server.max_body_bytes)
     terminated = environ.get("wsgi.input_terminated", False)
     if head.content_length is None and not terminated:
@@ -150,7 +155,7 @@ def read_body(
     try:
         if sock is not None:
             sock.settimeout(server.body_timeout_s)
-        return _read(environ["wsgi.input"], head.content_length, server.max_body_bytes)
+        body = _read(environ["wsgi.input"], head.content_length, server.max_body_bytes)
     except TimeoutError:
         return late_request("body", server.body_timeout_s)
     except Exception as error:  # noqa: BLE001  # each server has its own for a client that sends nonsense
@@ -158,6 +163,22 @@ def read_body(
     finally:
         if sock is not None:
             sock.settimeout(timeout_s)
+    if isinstance(body, Problem):
+        _discard(environ["wsgi.input"], server.max_body_bytes, sock)
+    return body
+
+
+def _discard(source: Any, length: int, sock: socket | None) -> None:
+    """Take what the client sends, for a while: closing with unread input could cost it the answer."""
+    timeout_s = None if sock is None else sock.gettimeout()
+    end = monotonic() + LINGER_S
+    with suppress(Exception):  # a client that sends no more, or nonsense, gets its answer all the same
+        if sock is not None:
+            sock.settimeout(LINGER_S)
+        while length > 0 and monotonic() < end and (data := source.read(min(READ_BYTES, length))):
+            length -= len(data)
+    if sock is not None:
+        sock.settimeout(timeout_s)
 
 
 def _read(source: Any, length: int | None, max_bytes: int) -> bytes | Problem:
