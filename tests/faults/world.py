@@ -335,22 +335,6 @@ class World:
         return self.faults.requests_for(model)
 
 
-@contextmanager
-def _deaf() -> Iterator[str]:
-    """A port whose queue is full: who wants to connect waits."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as queue:
-        address = listener.getsockname()
-        for _ in range(2):
-            waiting = queue.enter_context(socket.socket())
-            waiting.settimeout(0)
-            waiting.connect_ex(address)
-        yield f"http://127.0.0.1:{address[1]}"
-
-
-def _name(kind: str, number: int) -> str:
-    return f"{kind}_{number}"
-
-
 def all_at_once(*cases: Any) -> Callable[[Story], Test]:
     """Makes one test of a story: it is lived through for each case, whole and streamed.
 

@@ -25,13 +25,10 @@ from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.exchange import Exchange
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream, StreamLost, StreamTimeout
-from gatewright_host.local_answers import JSON, late_request, local_document
+from gatewright_host.local_answers import JSON, LINGER_S, late_request, local_document
 from gatewright_host.upstream_calls import ClientRequest
 
 logger: Final = logging.getLogger("gatewright.server")
-
-LINGER_S: Final = 1.0
-"""How long a refused client may go on sending, so that it gets to read the refusal before the reset."""
 
 
 class ClientConnection:

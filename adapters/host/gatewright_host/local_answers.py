@@ -12,6 +12,8 @@ from gatewright.errors import InvalidRequest, Problem
 from gatewright.wire.fields import Headers
 
 JSON: Final[Headers] = ((b"content-type", b"application/json"),)
+LINGER_S: Final = 1.0
+"""How long a refused client may go on sending, so that it gets to read the refusal before the reset."""
 
 _VERSION: Final = version("gatewright")
 

@@ -16,11 +16,9 @@ from gatewright.errors import HostNotAllowed, Problem
 from gatewright.wire.fields import Headers
 from gatewright.wire.refusals import bad_request, from_absolute_form, too_large
 from gatewright.wire.server import RequestHead
-from gatewright_host.local_answers import late_request
+from gatewright_host.local_answers import LINGER_S, late_request
 
 READ_BYTES: Final = 65_536
-LINGER_S: Final = 1.0
-"""How long a refused client may go on sending, so that it gets to read the refusal before the reset."""
 
 _PREFIX: Final = "HTTP_"
 _UNPREFIXED: Final = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
