@@ -122,7 +122,7 @@ class HostNotAllowed(GatewrightError):
     should_retry = False
 
 
-class RouteNotFound(GatewrightError):
+class EndpointNotFound(GatewrightError):
     """No such path."""
 
     status = 404

@@ -5,9 +5,9 @@ import logging
 from typing import Final, assert_never
 
 from gatewright.api.access import check_access
+from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.facts import ApiFormat
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, match_route
 from gatewright.errors import InvalidRequest, ModelNotFound, Problem
 from gatewright.ids import RequestId
 from gatewright.wire.fields import encode_headers
@@ -181,34 +181,34 @@ class ClientConnection:
             local_hosts=service.local_hosts,
             over_unix_socket=self._over_unix_socket,
         )
-        route = refused if refused is not None else match_route(head.method, head.target)
-        if isinstance(route, Problem):
+        endpoint = refused if refused is not None else match_endpoint(head.method, head.target)
+        if isinstance(endpoint, Problem):
             self._wire.next_event()  # a request without a body ends here, and need not cost its connection
-            await self._refuse(answer, request_id, route)
+            await self._refuse(answer, request_id, endpoint)
             return
         body = await self._read_body()
         if isinstance(body, Problem):
-            await self._refuse(answer, request_id, body, format_=route.format)
-        elif route.is_local:
-            self._answer_locally(answer, request_id, route)
+            await self._refuse(answer, request_id, body, format_=endpoint.format)
+        elif endpoint.is_local:
+            self._answer_locally(answer, request_id, endpoint)
         else:
-            await self._answer_by_engine(answer, request_id, head, route, body)
+            await self._answer_by_engine(answer, request_id, head, endpoint, body)
 
-    def _answer_locally(self, answer: Answer, request_id: RequestId, route: Route) -> None:
+    def _answer_locally(self, answer: Answer, request_id: RequestId, endpoint: Endpoint) -> None:
         try:
-            document = local_document(route, self._service.config, self._service.started_at)
+            document = local_document(endpoint, self._service.config, self._service.started_at)
         except ModelNotFound as error:
-            answer.problem(error.problem, route.format, (("x-request-id", request_id),))
+            answer.problem(error.problem, endpoint.format, (("x-request-id", request_id),))
             return
         answer.whole(200, JSON + encode_headers((("x-request-id", request_id),)), document)
 
     async def _answer_by_engine(
-        self, answer: Answer, request_id: RequestId, head: RequestHead, route: Route, body: bytes
+        self, answer: Answer, request_id: RequestId, head: RequestHead, endpoint: Endpoint, body: bytes
     ) -> None:
         try:
-            facts = read_request(route, head.headers, body)
+            facts = read_request(endpoint, head.headers, body)
         except InvalidRequest as error:
-            answer.problem(error.problem, route.format, (("x-request-id", request_id),))
+            answer.problem(error.problem, endpoint.format, (("x-request-id", request_id),))
             return
         request = ClientRequest(request_id, head, facts, body)
         if self._service.dumps is not None:

@@ -8,9 +8,9 @@ import click
 import msgspec
 from attrs import frozen
 
+from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.facts import RequestFacts
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, match_route
 from gatewright.config import ModelConfig
 from gatewright.wire.server import RequestHead
 from gatewright_cli import exits
@@ -113,6 +113,6 @@ def make_request(model: ModelConfig, question: Question) -> QuestionRequest:
         expects_continue=False,
         content_length=len(body),
     )
-    route = match_route("POST", PATH)
-    assert isinstance(route, Route)  # the path is ours
-    return QuestionRequest(head, read_request(route, head.headers, body), body)
+    endpoint = match_endpoint("POST", PATH)
+    assert isinstance(endpoint, Endpoint)  # the path is ours
+    return QuestionRequest(head, read_request(endpoint, head.headers, body), body)

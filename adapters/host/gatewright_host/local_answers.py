@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from gatewright.api.endpoints import Endpoint, EndpointKind
 from gatewright.api.models import banner, encode, find_model, health, list_models
-from gatewright.api.routes import Route, RouteKind
 from gatewright.config import Config
 from gatewright.errors import InvalidRequest, Problem
 from gatewright.wire.fields import Headers
@@ -18,32 +18,32 @@ LINGER_S: Final = 1.0
 _VERSION: Final = version("gatewright")
 
 
-def local_document(route: Route, config: Config, started_at: int) -> bytes:
-    """The JSON body of a local route's answer.
+def local_document(endpoint: Endpoint, config: Config, started_at: int) -> bytes:
+    """The JSON body of a local endpoint's answer.
 
     Args:
-        route: A local one.
+        endpoint: A local one.
         config: Present configuration.
         started_at: Unix seconds; shown as the models' creation time.
 
     Raises:
-        ModelNotFound: The route names a model that is not there.
+        ModelNotFound: The endpoint names a model that is not there.
     """
-    return encode(_document(route, config, started_at))
+    return encode(_document(endpoint, config, started_at))
 
 
-def _document(route: Route, config: Config, started_at: int) -> dict[str, Any]:
-    match route.kind:
-        case RouteKind.BANNER:
+def _document(endpoint: Endpoint, config: Config, started_at: int) -> dict[str, Any]:
+    match endpoint.kind:
+        case EndpointKind.BANNER:
             return banner(_VERSION)
-        case RouteKind.HEALTH:
+        case EndpointKind.HEALTH:
             return health()
-        case RouteKind.MODEL_LIST:
+        case EndpointKind.MODEL_LIST:
             return list_models(config, started_at)
-        case RouteKind.MODEL:
-            return find_model(config, route.model_id or "", started_at)
-        case RouteKind.GENERATE | RouteKind.ENGINE:
-            raise AssertionError(f"{route.target} is not answered here")
+        case EndpointKind.MODEL:
+            return find_model(config, endpoint.model_id or "", started_at)
+        case EndpointKind.GENERATE | EndpointKind.ENGINE:
+            raise AssertionError(f"{endpoint.target} is not answered here")
 
 
 def late_request(what: str, timeout_s: float) -> Problem:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
+from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, match_route
 from gatewright.config import Config
 from gatewright.errors import GatewrightError, InvalidRequest, ModelNotFound, Problem
 from gatewright.ids import RequestId
@@ -123,21 +123,21 @@ class Application(Flask):
         sock = client_socket(environ)
         name = environ.get("SERVER_NAME", "")
         refused = self._doorkeeper.check(head, name, over_unix_socket=is_unix_socket(sock))
-        route = refused if refused is not None else match_route(head.method, head.target)
-        if isinstance(route, Problem):
-            return problem_answer(route, request_id)
+        endpoint = refused if refused is not None else match_endpoint(head.method, head.target)
+        if isinstance(endpoint, Problem):
+            return problem_answer(endpoint, request_id)
         body = read_body(environ, head, server, sock)
         if isinstance(body, Problem):
-            return problem_answer(body, request_id, route.format)
-        if route.is_local:
-            return self._answer_locally(request_id, route)
-        return self._answer_by_engine(process, request_id, head, route, body, sock=sock)
+            return problem_answer(body, request_id, endpoint.format)
+        if endpoint.is_local:
+            return self._answer_locally(request_id, endpoint)
+        return self._answer_by_engine(process, request_id, head, endpoint, body, sock=sock)
 
-    def _answer_locally(self, request_id: RequestId, route: Route) -> Answer:
+    def _answer_locally(self, request_id: RequestId, endpoint: Endpoint) -> Answer:
         try:
-            document = local_document(route, self._gateway_config, self._dated)
+            document = local_document(endpoint, self._gateway_config, self._dated)
         except ModelNotFound as error:
-            return problem_answer(error.problem, request_id, route.format)
+            return problem_answer(error.problem, request_id, endpoint.format)
         return whole_answer(200, JSON, document, request_id)
 
     def _answer_by_engine(
@@ -145,15 +145,15 @@ class Application(Flask):
         process: Process,
         request_id: RequestId,
         head: RequestHead,
-        route: Route,
+        endpoint: Endpoint,
         body: bytes,
         *,
         sock: socket | None,
     ) -> Answer:
         try:
-            facts = read_request(route, head.headers, body)
+            facts = read_request(endpoint, head.headers, body)
         except InvalidRequest as error:
-            return problem_answer(error.problem, request_id, route.format)
+            return problem_answer(error.problem, request_id, endpoint.format)
         dump = process.dumps.begin(request_id, body) if process.dumps is not None else None
         sink = ResponseSink(dump)
         exchange = process.service.exchange(sink, head, facts, body, request_id)

@@ -10,7 +10,7 @@ _ABSENT: Final = msgspec.Raw()
 
 
 class Body(msgspec.Struct):
-    """The fields that are read, of all routes together. None where absent; `Raw` stays undecoded."""
+    """The fields that are read, of all endpoints together. None where absent; `Raw` stays undecoded."""
 
     model: Any = None
     stream: Any = None

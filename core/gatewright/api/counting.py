@@ -5,9 +5,9 @@ from typing import Any, Final
 import msgspec
 
 from gatewright.api.bodies import read_body
+from gatewright.api.endpoints import BodyShape, Endpoint, match_endpoint
 from gatewright.api.facts import ApiFormat, RequestFacts
 from gatewright.api.prompt import PromptText, largest_prompt, walk_prompt
-from gatewright.api.routes import BodyShape, Route, match_route
 
 _COUNT_PATHS: Final = {
     ApiFormat.CHAT: "/v1/chat/completions/input_tokens",
@@ -72,5 +72,5 @@ def prompt_text(facts: RequestFacts, body: bytes) -> str:
 
 
 def _shape(facts: RequestFacts) -> BodyShape:
-    route = match_route("POST", facts.path)
-    return route.shape if isinstance(route, Route) else BodyShape.ANY
+    endpoint = match_endpoint("POST", facts.path)
+    return endpoint.shape if isinstance(endpoint, Endpoint) else BodyShape.ANY

@@ -1,4 +1,4 @@
-"""Fields of `multipart/form-data` (RFC 7578), as audio routes take them: found in the bytes, nothing is decoded.
+"""Fields of `multipart/form-data` (RFC 7578), as audio endpoints take them: found in the bytes, nothing is decoded.
 
 The standard library's parser would copy and decode the sound for the sake of one word, and needs a clock.
 """

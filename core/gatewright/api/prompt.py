@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from gatewright.api.bodies import Body
-from gatewright.api.routes import BodyShape
+from gatewright.api.endpoints import BodyShape
 from gatewright.errors import InvalidRequest
 
 MEDIA_TYPES: Final = frozenset(

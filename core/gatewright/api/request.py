@@ -12,10 +12,10 @@ from attrs import evolve
 
 from gatewright.api.bodies import Body, read_body
 from gatewright.api.choices import answer_choices, is_free_text
+from gatewright.api.endpoints import BodyShape, Endpoint, EndpointKind
 from gatewright.api.facts import RequestFacts
 from gatewright.api.multipart import find_field
 from gatewright.api.prompt import PromptMeter, walk_prompt
-from gatewright.api.routes import BodyShape, Route, RouteKind
 from gatewright.errors import InvalidRequest
 from gatewright.wire.fields import Headers, find_header
 
@@ -25,11 +25,11 @@ _SHOWN_CHARACTERS: Final = 100
 _MAX_NAME_CHARACTERS: Final = 512
 
 
-def read_request(route: Route, headers: Headers, body: bytes) -> RequestFacts:
+def read_request(endpoint: Endpoint, headers: Headers, body: bytes) -> RequestFacts:
     """What the Gateway needs to know of a request to an engine.
 
     Args:
-        route: From `match_route`, not a local one.
+        endpoint: From `match_endpoint`, not a local one.
         headers: Of the request, names in lower case. Whatever its content type, everything but a form in parts is read
             as JSON, as llama-server does and `curl -d` expects; pages of other sites are turned away by `check_access`.
         body: All of it.
@@ -37,7 +37,7 @@ def read_request(route: Route, headers: Headers, body: bytes) -> RequestFacts:
     Raises:
         InvalidRequest: Nobody could serve it; the message names the field and what is allowed.
     """
-    facts = _read(route, find_header(headers, b"content-type"), body)
+    facts = _read(endpoint, find_header(headers, b"content-type"), body)
     client_timeout_s = _client_timeout(headers)
     return facts if client_timeout_s is None else evolve(facts, client_timeout_s=client_timeout_s)
 
@@ -54,45 +54,50 @@ def _client_timeout(headers: Headers) -> float | None:
     return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
-def _read(route: Route, content_type: str | None, body: bytes) -> RequestFacts:
-    if route.kind is RouteKind.ENGINE:
-        return RequestFacts(path=route.target, format=route.format, model=_model_in_query(route), sized=False)
+def _read(endpoint: Endpoint, content_type: str | None, body: bytes) -> RequestFacts:
+    if endpoint.kind is EndpointKind.ENGINE:
+        return RequestFacts(
+            path=endpoint.target, format=endpoint.format, model=_model_in_query(endpoint), sized=False
+        )
     media_type = (content_type or "application/json").partition(";")[0].strip().lower()
-    if route.shape is BodyShape.ANY:
+    if endpoint.shape is BodyShape.ANY:
         if media_type == "multipart/form-data":
             model = find_field(body, content_type or "", "model")
             return RequestFacts(
-                path=route.target, format=route.format, model=model or _model_in_query(route), sized=False
+                path=endpoint.target,
+                format=endpoint.format,
+                model=model or _model_in_query(endpoint),
+                sized=False,
             )
         if not body:
             return RequestFacts(
-                path=route.target, format=route.format, model=_model_in_query(route), sized=False
+                path=endpoint.target, format=endpoint.format, model=_model_in_query(endpoint), sized=False
             )
     if media_type.startswith("multipart/"):
         raise InvalidRequest(
             f"The request body must be JSON, with 'Content-Type: application/json', not '{media_type[:_SHOWN_CHARACTERS]}'"
         )
-    return _read_json(route, read_body(body))
+    return _read_json(endpoint, read_body(body))
 
 
-def _read_json(route: Route, body: Body) -> RequestFacts:
+def _read_json(endpoint: Endpoint, body: Body) -> RequestFacts:
     meter = PromptMeter()
-    messages = walk_prompt(route.shape, body, meter)
+    messages = walk_prompt(endpoint.shape, body, meter)
     stream = _flag(body.stream, "stream")
-    choices = answer_choices(route.format, body)
+    choices = answer_choices(endpoint.format, body)
     return RequestFacts(
-        path=route.target,
-        format=route.format,
-        model=_model(body.model) or _model_in_query(route),
+        path=endpoint.target,
+        format=endpoint.format,
+        model=_model(body.model) or _model_in_query(endpoint),
         stream=stream,
-        sized=route.sized,
+        sized=endpoint.sized,
         prompt_bytes=meter.text_bytes,
         prompt_tokens_given=meter.tokens,
         messages=messages,
         media=meter.media,
-        answer_tokens=_answer_tokens(route.shape, body) if route.sized else None,
+        answer_tokens=_answer_tokens(endpoint.shape, body) if endpoint.sized else None,
         choices=choices,
-        continuable=stream and choices == 1 and is_free_text(route.format, body),
+        continuable=stream and choices == 1 and is_free_text(endpoint.format, body),
     )
 
 
@@ -104,8 +109,8 @@ def _model(value: Any) -> str | None:
     return value
 
 
-def _model_in_query(route: Route) -> str | None:
-    _, mark, query = route.target.partition("?")
+def _model_in_query(endpoint: Endpoint) -> str | None:
+    _, mark, query = endpoint.target.partition("?")
     if not mark:
         return None
     try:

@@ -25,7 +25,7 @@ def from_absolute_form(target: str, headers: Headers) -> tuple[str, Headers]:
     """`http://host/path` means `/path` at `host`, whatever Host says (RFC 9112, 3.2.2)."""
     scheme, separator, rest = target.partition("://")
     if not separator or scheme.lower() not in {"http", "https"}:
-        return target, headers  # the authority of a CONNECT, or nonsense: no route has that name
+        return target, headers  # the authority of a CONNECT, or nonsense: no endpoint has that name
     cut = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
     authority, path = rest[:cut], rest[cut:]
     others = tuple([header for header in headers if header[0] != b"host"])

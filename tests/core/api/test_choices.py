@@ -3,16 +3,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, match_route
 
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 def read(path: str, **body: Any) -> tuple[int, bool]:
-    route = match_route("POST", path)
-    assert isinstance(route, Route)
-    facts = read_request(route, (), msgspec.json.encode(body))
+    endpoint = match_endpoint("POST", path)
+    assert isinstance(endpoint, Endpoint)
+    facts = read_request(endpoint, (), msgspec.json.encode(body))
     return facts.choices, facts.continuable
 
 

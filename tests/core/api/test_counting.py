@@ -2,14 +2,14 @@ import msgspec
 import pytest
 
 from gatewright.api.counting import input_tokens_request, prompt_text, read_token_count
+from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, match_route
 
 
 def asked(path: str, body: bytes) -> tuple[str, bytes]:
-    route = match_route("POST", path)
-    assert isinstance(route, Route)
-    return input_tokens_request(read_request(route, (), body), body)
+    endpoint = match_endpoint("POST", path)
+    assert isinstance(endpoint, Endpoint)
+    return input_tokens_request(read_request(endpoint, (), body), body)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,6 @@ def test_answers_to_the_count(path: str, body: bytes, count: int | None):
 
 def test_the_prompt_as_text():
     body = b'{"messages":[{"role":"system","content":"be"},{"role":"user","content":[{"type":"text","text":"hello"}]}]}'
-    route = match_route("POST", "/v1/chat/completions")
-    assert isinstance(route, Route)
-    assert prompt_text(read_request(route, (), body), body) == "system\nbe\nuser\nhello"
+    endpoint = match_endpoint("POST", "/v1/chat/completions")
+    assert isinstance(endpoint, Endpoint)
+    assert prompt_text(read_request(endpoint, (), body), body) == "system\nbe\nuser\nhello"

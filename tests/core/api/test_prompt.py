@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from gatewright.api.bodies import read_body
+from gatewright.api.endpoints import BodyShape
 from gatewright.api.prompt import PromptMeter, PromptText, largest_prompt, walk_prompt
-from gatewright.api.routes import BodyShape
 from gatewright.errors import InvalidRequest
 
 

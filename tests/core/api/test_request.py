@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatewright.api.endpoints import Endpoint, EndpointKind, match_endpoint
 from gatewright.api.facts import ApiFormat, RequestFacts
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, RouteKind, match_route
 from gatewright.errors import InvalidRequest
 
 JSON_TYPE = "application/json"
@@ -17,10 +17,10 @@ HELLO = [{"role": "user", "content": "hello"}]
 def facts(
     path: str, content_type: str | None = JSON_TYPE, raw: bytes | None = None, **body: Any
 ) -> RequestFacts:
-    route = match_route("POST", path)
-    assert isinstance(route, Route)
+    endpoint = match_endpoint("POST", path)
+    assert isinstance(endpoint, Endpoint)
     headers = ((b"content-type", content_type.encode()),) if content_type is not None else ()
-    return read_request(route, headers, msgspec.json.encode(body) if raw is None else raw)
+    return read_request(endpoint, headers, msgspec.json.encode(body) if raw is None else raw)
 
 
 def chat(**body: Any) -> RequestFacts:
@@ -97,10 +97,10 @@ def test_a_model_in_the_query_stands_in():
 def test_questions_about_an_engine_name_it_in_the_query(method: str, path: str):
     for suffix, model in (("model=q", "q"), ("model=", None), ("", None)):
         target = f"{path}{'&' if '?' in path else '?'}{suffix}"
-        route = match_route(method, target)
-        assert isinstance(route, Route)
-        assert route.kind is RouteKind.ENGINE
-        assert read_request(route, (), b"\xff not looked at") == RequestFacts(
+        endpoint = match_endpoint(method, target)
+        assert isinstance(endpoint, Endpoint)
+        assert endpoint.kind is EndpointKind.ENGINE
+        assert read_request(endpoint, (), b"\xff not looked at") == RequestFacts(
             path=target, format=ApiFormat.OTHER, model=model, sized=False
         )
 
@@ -233,7 +233,7 @@ def test_any_bytes_are_read_or_refused(path: str, body: bytes, content_type: str
     ],
 )
 def test_the_client_says_how_long_it_waits(headers: Any, client_timeout_s: float | None):
-    route = match_route("POST", "/v1/chat/completions")
-    assert isinstance(route, Route)
+    endpoint = match_endpoint("POST", "/v1/chat/completions")
+    assert isinstance(endpoint, Endpoint)
     body = msgspec.json.encode({"messages": HELLO})
-    assert read_request(route, headers, body).client_timeout_s == client_timeout_s
+    assert read_request(endpoint, headers, body).client_timeout_s == client_timeout_s

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.facts import ApiFormat
 from gatewright.api.request import read_request
-from gatewright.api.routes import Route, match_route
 from gatewright.config import Config
 from gatewright.errors import Problem
 from gatewright.leases import (
@@ -368,9 +368,9 @@ def exchange(
         expects_continue=False,
         content_length=len(body),
     )
-    route = match_route("POST", path)
-    assert isinstance(route, Route)
-    return service.exchange(sink, head, read_request(route, head.headers, body), body)
+    endpoint = match_endpoint("POST", path)
+    assert isinstance(endpoint, Endpoint)
+    return service.exchange(sink, head, read_request(endpoint, head.headers, body), body)
 
 
 class InThread:

@@ -2,19 +2,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatewright.api.endpoints import BodyShape, Endpoint, EndpointKind, match_endpoint
 from gatewright.api.facts import ApiFormat
-from gatewright.api.routes import BodyShape, Route, RouteKind, match_route
 from gatewright.errors import Problem
 
 
-def route(method: str, target: str) -> Route:
-    found = match_route(method, target)
-    assert isinstance(found, Route), found
+def endpoint(method: str, target: str) -> Endpoint:
+    found = match_endpoint(method, target)
+    assert isinstance(found, Endpoint), found
     return found
 
 
 def problem(method: str, target: str) -> Problem:
-    found = match_route(method, target)
+    found = match_endpoint(method, target)
     assert isinstance(found, Problem), found
     return found
 
@@ -22,20 +22,20 @@ def problem(method: str, target: str) -> Problem:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/", RouteKind.BANNER),
-        ("/health", RouteKind.HEALTH),
-        ("/v1/health", RouteKind.HEALTH),
-        ("/models", RouteKind.MODEL_LIST),
-        ("/v1/models", RouteKind.MODEL_LIST),
-        ("/v1/models/", RouteKind.MODEL_LIST),
+        ("/", EndpointKind.BANNER),
+        ("/health", EndpointKind.HEALTH),
+        ("/v1/health", EndpointKind.HEALTH),
+        ("/models", EndpointKind.MODEL_LIST),
+        ("/v1/models", EndpointKind.MODEL_LIST),
+        ("/v1/models/", EndpointKind.MODEL_LIST),
     ],
 )
-def test_local_routes(path: str, kind: RouteKind):
+def test_local_routes(path: str, kind: EndpointKind):
     for method in ("GET", "HEAD"):
-        found = route(method, path)
+        found = endpoint(method, path)
         assert found.kind is kind
         assert found.is_local
-    assert route("GET", path + "?a=b").kind is kind
+    assert endpoint("GET", path + "?a=b").kind is kind
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_local_routes(path: str, kind: RouteKind):
     ],
 )
 def test_one_model(path: str, model_id: str):
-    found = route("GET", path)
-    assert found.kind is RouteKind.MODEL
+    found = endpoint("GET", path)
+    assert found.kind is EndpointKind.MODEL
     assert found.model_id == model_id
 
 
@@ -84,11 +84,11 @@ def test_one_model(path: str, model_id: str):
     ],
 )
 def test_routes_to_an_engine(path: str, api_format: ApiFormat, shape: BodyShape):
-    found = route("POST", path)
-    assert found == Route(kind=RouteKind.GENERATE, target=path, format=api_format, shape=shape)
+    found = endpoint("POST", path)
+    assert found == Endpoint(kind=EndpointKind.GENERATE, target=path, format=api_format, shape=shape)
     assert found.sized is (shape is not BodyShape.ANY)
     assert not found.is_local
-    assert route("POST", path + "?beta=true").target == path + "?beta=true"
+    assert endpoint("POST", path + "?beta=true").target == path + "?beta=true"
     assert problem("GET", path).details == {"allow": "POST"}
 
 
@@ -106,8 +106,8 @@ def test_routes_to_an_engine(path: str, api_format: ApiFormat, shape: BodyShape)
     ],
 )
 def test_routes_about_an_engine(method: str, path: str):
-    found = route(method, path)
-    assert found.kind is RouteKind.ENGINE
+    found = endpoint(method, path)
+    assert found.kind is EndpointKind.ENGINE
     assert found.target == path
     assert not found.sized
 
@@ -126,7 +126,7 @@ def test_another_method_is_told_which_are_allowed():
 )  # fmt: skip
 def test_there_is_nothing_else(path: str):
     assert problem("POST", path).status == 404
-    assert problem("POST", path).kind == "RouteNotFound"
+    assert problem("POST", path).kind == "EndpointNotFound"
 
 
 def test_what_is_near_is_named():
@@ -141,4 +141,4 @@ def test_what_is_near_is_named():
 )
 def test_every_target_has_an_answer(method: str, target: str):
     for prefix in ("", "/", "/v1/", "/models/"):
-        assert isinstance(match_route(method, prefix + target), Route | Problem)
+        assert isinstance(match_endpoint(method, prefix + target), Endpoint | Problem)

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 from attrs import evolve, frozen
 
 from gatewright.api.facts import ApiFormat
-from gatewright.errors import MethodNotAllowed, Problem, RouteNotFound
+from gatewright.errors import EndpointNotFound, MethodNotAllowed, Problem
 
 
-class RouteKind(StrEnum):
+class EndpointKind(StrEnum):
     """Who answers."""
 
     BANNER = "banner"
@@ -22,7 +22,7 @@ class RouteKind(StrEnum):
     MODEL_LIST = "model_list"
     """Ourselves: the configured models."""
     MODEL = "model"
-    """Ourselves: the model `Route.model_id`."""
+    """Ourselves: the model `Endpoint.model_id`."""
     GENERATE = "generate"
     """An engine; the model is named in the body."""
     ENGINE = "engine"
@@ -44,7 +44,7 @@ class BodyShape(StrEnum):
 
 
 @frozen(kw_only=True)
-class Route:
+class Endpoint:
     """A request's place.
 
     Attributes:
@@ -55,7 +55,7 @@ class Route:
         model_id: The model asked for by `MODEL`, decoded.
     """
 
-    kind: RouteKind
+    kind: EndpointKind
     target: str
     format: ApiFormat = ApiFormat.OTHER
     shape: BodyShape = BodyShape.ANY
@@ -69,15 +69,15 @@ class Route:
     @property
     def is_local(self) -> bool:
         """Whether we answer ourselves."""
-        return self.kind not in {RouteKind.GENERATE, RouteKind.ENGINE}
+        return self.kind not in {EndpointKind.GENERATE, EndpointKind.ENGINE}
 
 
 _LOCAL: Final = {
-    "/": RouteKind.BANNER,
-    "/health": RouteKind.HEALTH,
-    "/v1/health": RouteKind.HEALTH,
-    "/models": RouteKind.MODEL_LIST,
-    "/v1/models": RouteKind.MODEL_LIST,
+    "/": EndpointKind.BANNER,
+    "/health": EndpointKind.HEALTH,
+    "/v1/health": EndpointKind.HEALTH,
+    "/models": EndpointKind.MODEL_LIST,
+    "/v1/models": EndpointKind.MODEL_LIST,
 }
 _GENERATE: Final = (
     (ApiFormat.CHAT, BodyShape.CHAT, ("/v1/chat/completions", "/chat/completions")),
@@ -110,50 +110,50 @@ _OPEN_PREFIX: Final = "/v1/"
 _SHOWN_CHARACTERS: Final = 100
 
 
-def _table() -> Mapping[str, Mapping[str, Route]]:
-    table: dict[str, dict[str, Route]] = {}
+def _table() -> Mapping[str, Mapping[str, Endpoint]]:
+    table: dict[str, dict[str, Endpoint]] = {}
     for path, kind in _LOCAL.items():
-        table[path] = dict.fromkeys(("GET", "HEAD"), Route(kind=kind, target=path))
+        table[path] = dict.fromkeys(("GET", "HEAD"), Endpoint(kind=kind, target=path))
     for api_format, shape, paths in _GENERATE:
         for path in paths:
             table[path] = {
-                "POST": Route(kind=RouteKind.GENERATE, target=path, format=api_format, shape=shape),
+                "POST": Endpoint(kind=EndpointKind.GENERATE, target=path, format=api_format, shape=shape),
             }
     for method, paths in (("GET", _ENGINE_GET), ("POST", _ENGINE_POST)):
         for path in paths:
-            table.setdefault(path, {})[method] = Route(kind=RouteKind.ENGINE, target=path)
+            table.setdefault(path, {})[method] = Endpoint(kind=EndpointKind.ENGINE, target=path)
     return table
 
 
 _TABLE: Final = _table()
 
 
-def match_route(method: str, target: str) -> Route | Problem:
-    """The route of a request, or why there is none.
+def match_endpoint(method: str, target: str) -> Endpoint | Problem:
+    """The endpoint of a request, or why there is none.
 
-    OPTIONS has no routes: to answer a preflight is to let the pages of other sites use this server.
+    OPTIONS has no endpoints: to answer a preflight is to let the pages of other sites use this server.
 
     Args:
         method: In upper case.
         target: Path and query as they came, percent-encoded.
     """
     path, mark, query = target.partition("?")
-    routes = _TABLE.get(path)
-    if routes is None:
-        routes = _find_open_routes(path)
-    if not routes:
+    endpoints = _TABLE.get(path)
+    if endpoints is None:
+        endpoints = _find_open_endpoints(path)
+    if not endpoints:
         return _not_found(path)
-    route = routes.get(method)
-    if route is None:
-        allowed = ", ".join(routes)
+    endpoint = endpoints.get(method)
+    if endpoint is None:
+        allowed = ", ".join(endpoints)
         return MethodNotAllowed(
             f"{path[:_SHOWN_CHARACTERS]} takes {allowed}, not {method[:_SHOWN_CHARACTERS]}",
             details={"allow": allowed},
         ).problem
-    return evolve(route, target=f"{route.target}?{query}") if mark else route
+    return evolve(endpoint, target=f"{endpoint.target}?{query}") if mark else endpoint
 
 
-def _find_open_routes(path: str) -> Mapping[str, Route]:
+def _find_open_endpoints(path: str) -> Mapping[str, Endpoint]:
     """Routes of paths that are in no table, and of those with a slash too many at their end."""
     decoded = unquote(path)
     if {".", ".."} & set(decoded.split("/")):
@@ -163,12 +163,14 @@ def _find_open_routes(path: str) -> Mapping[str, Route]:
         return _TABLE[shorter]
     for prefix in _MODEL_PREFIXES:
         if path.startswith(prefix):
-            route = Route(kind=RouteKind.MODEL, target=path, model_id=unquote(path.removeprefix(prefix)))
-            return dict.fromkeys(("GET", "HEAD"), route)
+            endpoint = Endpoint(
+                kind=EndpointKind.MODEL, target=path, model_id=unquote(path.removeprefix(prefix))
+            )
+            return dict.fromkeys(("GET", "HEAD"), endpoint)
     if path.startswith(_SLOT_PREFIX) and path.removeprefix(_SLOT_PREFIX).isdecimal():
-        return {"POST": Route(kind=RouteKind.ENGINE, target=path)}
+        return {"POST": Endpoint(kind=EndpointKind.ENGINE, target=path)}
     if path.startswith(_OPEN_PREFIX) and len(path) > len(_OPEN_PREFIX):
-        return {"POST": Route(kind=RouteKind.GENERATE, target=path)}
+        return {"POST": Endpoint(kind=EndpointKind.GENERATE, target=path)}
     return {}
 
 
@@ -176,4 +178,4 @@ def _not_found(path: str) -> Problem:
     shown = path[:_SHOWN_CHARACTERS]
     near = get_close_matches(shown, _TABLE, n=3, cutoff=0.7)
     hint = f"; near it are {', '.join(near)}" if near else "; see /v1/models, /v1/chat/completions"
-    return RouteNotFound(f"There is no {shown}{hint}").problem
+    return EndpointNotFound(f"There is no {shown}{hint}").problem

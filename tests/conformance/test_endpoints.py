@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.api import routes
+from gatewright.api import endpoints
 from tests.conformance.transports import World
 
 pytestmark = pytest.mark.engine
@@ -55,7 +55,7 @@ STREAM_ENDS = {
 
 
 def test_no_route_is_left_out() -> None:
-    known = {(method, path) for path, methods in routes._TABLE.items() for method in methods}
+    known = {(method, path) for path, methods in endpoints._TABLE.items() for method in methods}
     tried = {("POST", path) for path in (*BODIES, *ENGINE_POSTS)}
     tried |= {("GET", path) for path in (*LOCAL, *ENGINE_GETS)} | {("HEAD", path) for path in LOCAL}
     assert tried == known
