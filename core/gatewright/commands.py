@@ -7,12 +7,17 @@ from enum import StrEnum
 
 from attrs import frozen
 
+from gatewright.accounting.outcomes import ModelOutcome
+from gatewright.accounting.spending import Charge, KeyFacts
 from gatewright.api.facts import Continuation, Usage
+from gatewright.api.transforms import Transform
 from gatewright.config import Tokenization
 from gatewright.engines.spec import EngineSpec
 from gatewright.errors import FailedAttempt, Problem
 from gatewright.ids import CommandId, EngineId, HolderId, RequestId
-from gatewright.leases import LeaseEngine, LeaseNews, ReleaseLease, ReportCall
+from gatewright.leases import AskLoads, LeaseEngine, LeaseNews, ReleaseLease, ReportCall
+from gatewright.route_config import EstimatorConfig, JudgeConfig
+from gatewright.selection.decision import Decision
 
 
 class Severity(StrEnum):
@@ -44,12 +49,54 @@ class CountTokens:
         request_id: Whose prompt.
         base_url: Engine to ask; None to run `tokenization` instead.
         tokenization: Program to run where no engine is to be asked.
+        transforms: Changes that the body undergoes before, in this order.
     """
 
     command_id: CommandId
     request_id: RequestId
     base_url: str | None = None
     tokenization: Tokenization | None = None
+    transforms: tuple[Transform, ...] = ()
+
+
+@frozen(kw_only=True)
+class EstimateComplexity:
+    """Find out how hard a request is. Completed by `ComplexityEstimated` or `EstimationFailed`.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        request_id: Which request.
+        estimator: Who is asked.
+        candidates: Models whose chances are wanted, where the estimator tells them.
+    """
+
+    command_id: CommandId
+    request_id: RequestId
+    estimator: EstimatorConfig
+    candidates: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class ReserveSpend:
+    """Keep an amount on each of these accounts. Completed by `SpendReserved`, `SpendRefused` or `SpendUnknown`.
+
+    It takes the place of what was reserved for this request before; `RecordRequest` settles it.
+
+    Attributes:
+        command_id: Echoed by the completion.
+        request_id: Which request.
+        charges: Accounts; without any, the rate limits alone are looked at.
+        amount_usd: What the request is going to cost, by estimate.
+        amount_tokens: What it is going to take, the same.
+        key: Its API key, for rate limits; None where it has none, or where they were looked at before.
+    """
+
+    command_id: CommandId
+    request_id: RequestId
+    charges: tuple[Charge, ...] = ()
+    amount_usd: float = 0.0
+    amount_tokens: int = 0
+    key: KeyFacts | None = None
 
 
 @frozen(kw_only=True)
@@ -68,6 +115,7 @@ class CallUpstream:
         stall_timeout_s: Longest silence of an answer in one piece, from its head on.
         continuation: How to ask for the rest of the answer of which the client has a part; None if it has none.
         must_stream: The client's stream has begun, if only with comments: nothing but events can follow.
+        transforms: Changes that the body undergoes before, in this order.
     """
 
     command_id: CommandId
@@ -81,6 +129,7 @@ class CallUpstream:
     stall_timeout_s: float | None = None
     continuation: Continuation | None = None
     must_stream: bool = False
+    transforms: tuple[Transform, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -192,6 +241,17 @@ class RecordRequest:
         finish_reason: As the upstream said.
         problem: What went wrong.
         failed_attempts: What was tried in vain, in this order.
+        route: Route that the request named.
+        decision: How its model was chosen; None where it named one.
+        task: Name of its task; empty where there is none.
+        key_id: Its API key's id.
+        user: Who asked, where the client told.
+        estimated_cost_usd: What it was thought to cost.
+        cost_usd: What all attempts together cost.
+        charges: Accounts on which that is settled, each in the place of what was reserved.
+        outcomes: How each model did that was asked; `at` is on the Gateway's clock.
+        select_s: Time that the choice of the model took, waiting for the estimator included.
+        judge: Model that is to judge the answer.
     """
 
     request_id: RequestId
@@ -208,6 +268,17 @@ class RecordRequest:
     finish_reason: str | None = None
     problem: Problem | None = None
     failed_attempts: tuple[FailedAttempt, ...] = ()
+    route: str | None = None
+    decision: Decision | None = None
+    task: str = ""
+    key_id: str | None = None
+    user: str | None = None
+    estimated_cost_usd: float = 0.0
+    cost_usd: float = 0.0
+    charges: tuple[Charge, ...] = ()
+    outcomes: tuple[ModelOutcome, ...] = ()
+    select_s: float = 0.0
+    judge: JudgeConfig | None = None
 
 
 @frozen(kw_only=True)
@@ -219,6 +290,9 @@ GatewayCommand = (
     LeaseEngine
     | ReportCall
     | ReleaseLease
+    | AskLoads
+    | EstimateComplexity
+    | ReserveSpend
     | CountTokens
     | CallUpstream
     | BeginRelay

@@ -8,9 +8,13 @@ from typing import Final
 
 from attrs import field, frozen
 
+from gatewright.accounting.spending import BudgetConfig
 from gatewright.api.facts import Continuation
+from gatewright.api.transforms import Transform
 from gatewright.engines.spec import EngineSpec, EngineTimeouts
 from gatewright.errors import ModelNotFound
+from gatewright.route_config import RouteConfig, StoreConfig
+from gatewright.selection.profiles import Feature, ModelProfile
 
 
 class EngineKind(StrEnum):
@@ -123,6 +127,8 @@ class ModelConfig:
         max_attempts: Calls of one request over all models; None leaves it to `retries` and `fallbacks`.
         timeouts: Of its upstream.
         prefill: How it is asked to continue an answer that broke off; None if it cannot.
+        transform: Changes that requests to it undergo.
+        profile: What is known of it for choices between models.
     """
 
     name: str
@@ -138,6 +144,12 @@ class ModelConfig:
     max_attempts: int | None = None
     timeouts: CallTimeouts = field(factory=CallTimeouts)
     prefill: Continuation | None = Continuation.LLAMACPP
+    transform: Transform | None = None
+    profile: ModelProfile = field()
+
+    @profile.default
+    def _plain_profile(self) -> ModelProfile:
+        return plain_profile(self.name, self.engine, self.variants)
 
     @property
     def is_remote(self) -> bool:
@@ -150,6 +162,17 @@ class ModelConfig:
         return self.variants[-1].context_tokens
 
 
+def plain_profile(name: str, engine: EngineKind, variants: tuple[EngineSpec, ...]) -> ModelProfile:
+    """What is known of a model of which its table says nothing else."""
+    return ModelProfile(
+        name=name,
+        provider=engine.value,
+        context_tokens=variants[-1].context_tokens if variants else 0,
+        features=frozenset(Feature),
+        is_local=engine is not EngineKind.OPENAI,
+    )
+
+
 DEFAULT_PORT: Final = 8080
 
 
@@ -160,7 +183,7 @@ class ServerConfig:
     Attributes:
         listen: Addresses and Unix sockets to listen on.
         timeouts: Engine timeouts for models and variants that set none.
-        api_keys: Keys that clients may present; empty lets everyone in.
+        api_keys: Keys that clients may present, with all rights; empty lets everyone in where the store has none either.
         open: Permit listening beyond loopback without `api_keys`.
         allowed_hosts: Host names accepted in `Host` besides loopback and the listen addresses; "*" accepts all.
         max_head_bytes: Largest request line and headers.
@@ -213,10 +236,16 @@ class Config:
     Attributes:
         server: Server settings.
         models: Models in the file's order; names and aliases are unique.
+        routes: Names for whichever model suits best.
+        budgets: Limits on what is spent.
+        store: Where records are kept.
     """
 
     server: ServerConfig = field(factory=ServerConfig)
     models: tuple[ModelConfig, ...]
+    routes: tuple[RouteConfig, ...] = ()
+    budgets: tuple[BudgetConfig, ...] = ()
+    store: StoreConfig = field(factory=StoreConfig)
     _by_name: dict[str, ModelConfig] = field(init=False, repr=False, eq=False)
 
     @_by_name.default
@@ -224,6 +253,26 @@ class Config:
         index = {alias: model for model in self.models for alias in model.aliases}
         index.update({model.name: model for model in self.models})
         return index
+
+    def find_route(self, name: str | None) -> RouteConfig | None:
+        """The route of that name."""
+        return next((route for route in self.routes if route.name == name), None)
+
+    def candidates_of(self, route: RouteConfig, names: tuple[str, ...] = ()) -> tuple[ModelConfig, ...]:
+        """The models among which a route chooses, in the file's order.
+
+        Args:
+            route: The route.
+            names: Models that an arm of its experiment names instead.
+        """
+        named = names or route.candidates
+        if not named and not route.tags:
+            return self.models
+        found = {self._by_name[name].name for name in named if name in self._by_name}
+        tags = frozenset(() if names else route.tags)
+        return tuple(
+            [model for model in self.models if model.name in found or not tags.isdisjoint(model.profile.tags)]
+        )
 
     def find_model(self, name: str) -> ModelConfig:
         """The model of that name or alias.

@@ -2,13 +2,17 @@
 
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
+from gatewright.accounting.outcomes import Feedback, ModelOutcome
 from gatewright.api.facts import RequestFacts, Resumable, UpstreamError, Usage
 from gatewright.config import Config
 from gatewright.engines.spec import EngineSpec
+from gatewright.errors import Problem
 from gatewright.ids import CommandId, EngineId, HolderId, RequestId
-from gatewright.leases import LeaseGranted, LeaseLost, LeaseProgress, LeaseRefused, LeaseRequest
+from gatewright.leases import LeaseGranted, LeaseLost, LeaseProgress, LeaseRefused, LeaseRequest, LoadsTold
+from gatewright.route_config import ExperimentState
+from gatewright.selection.complexity import ComplexityEstimate
 
 # --- to both machines
 
@@ -159,6 +163,98 @@ class RelayEnded:
 
 
 @frozen(kw_only=True)
+class ComplexityEstimated:
+    """Completion of `EstimateComplexity`.
+
+    Attributes:
+        command_id: Of the estimate.
+        estimate: How hard the request is.
+        chances: Chance of success by candidate, where the estimator tells them.
+    """
+
+    command_id: CommandId
+    estimate: ComplexityEstimate
+    chances: dict[str, float] = field(factory=dict, hash=False)
+
+
+@frozen(kw_only=True)
+class EstimationFailed:
+    """Completion of `EstimateComplexity`: it could not, or not in time."""
+
+    command_id: CommandId
+    reason: str
+
+
+@frozen(kw_only=True)
+class SpendReserved:
+    """Completion of `ReserveSpend`: the store keeps the amount for this request until its `RecordRequest`.
+
+    Attributes:
+        command_id: Of the reservation.
+        warnings: Accounts that come near their limit or are beyond a soft one, one line each.
+    """
+
+    command_id: CommandId
+    warnings: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class SpendRefused:
+    """Completion of `ReserveSpend`: a hard budget or a rate limit does not allow it. Nothing is reserved.
+
+    Attributes:
+        command_id: Of the reservation.
+        problem: What the client is told.
+        is_rate: A rate limit, which no cheaper model helps against.
+        left_usd: What is left of the budget that does not allow it.
+    """
+
+    command_id: CommandId
+    problem: Problem
+    is_rate: bool = False
+    left_usd: float = 0.0
+
+
+@frozen(kw_only=True)
+class SpendUnknown:
+    """Completion of `ReserveSpend`: the store cannot be asked."""
+
+    command_id: CommandId
+    reason: str
+
+
+@frozen(kw_only=True)
+class OutcomesLearnt:
+    """The store has news: outcomes of other processes, and feedback on anybody's.
+
+    Attributes:
+        outcomes: In the order in which they came; `at` is on the Gateway's clock and may be negative.
+        feedback: The same.
+    """
+
+    outcomes: tuple[ModelOutcome, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+
+
+@frozen(kw_only=True)
+class BudgetsSeen:
+    """What is left of the budgets, as the store said a moment ago: advice.
+
+    Attributes:
+        left_usd: US dollars by account; accounts that are not named are untouched.
+    """
+
+    left_usd: dict[str, float] = field(factory=dict, hash=False)
+
+
+@frozen(kw_only=True)
+class ExperimentsSet:
+    """What was done to experiments by hand, all of it: what is not named is left to its own rules."""
+
+    states: tuple[ExperimentState, ...] = ()
+
+
+@frozen(kw_only=True)
 class ConfigReplaced:
     """A new, valid configuration; requests under way keep what they have."""
 
@@ -171,6 +267,15 @@ GatewayEvent = (
     | LeaseRefused
     | LeaseLost
     | LeaseProgress
+    | LoadsTold
+    | ComplexityEstimated
+    | EstimationFailed
+    | SpendReserved
+    | SpendRefused
+    | SpendUnknown
+    | OutcomesLearnt
+    | BudgetsSeen
+    | ExperimentsSet
     | TokensCounted
     | TokenCountFailed
     | UpstreamAnswered

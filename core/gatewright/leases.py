@@ -84,7 +84,20 @@ class ReleaseLease:
     retry_after_s: float | None = None
 
 
-LeaseRequest = LeaseEngine | ReportCall | ReleaseLease
+@frozen(kw_only=True)
+class AskLoads:
+    """Ask what it would cost now to run these engines; answered at once by `LoadsTold`.
+
+    Attributes:
+        lease_id: The asker's id for the question; from the same counter as those of leases.
+        variants: The engines, of any models.
+    """
+
+    lease_id: LeaseId
+    variants: tuple[EngineSpec, ...]
+
+
+LeaseRequest = LeaseEngine | ReportCall | ReleaseLease | AskLoads
 """What a Gateway says to the Fleet."""
 
 
@@ -140,7 +153,56 @@ class LeaseProgress:
     expected_s: float | None = None
 
 
-LeaseNews = LeaseGranted | LeaseRefused | LeaseLost | LeaseProgress
+class LoadState(StrEnum):
+    """What stands between a request and an engine."""
+
+    READY = "ready"
+    """Nothing but the queue."""
+    LOADING = "loading"
+    """It is being loaded already."""
+    STOPPED = "stopped"
+    """It has to be loaded."""
+    UNAVAILABLE = "unavailable"
+    """It has failed, or its provider has, and is left alone for a while."""
+
+
+@frozen(kw_only=True)
+class EngineLoad:
+    """What it would cost now to run one engine: advice, which may be old when it is read.
+
+    Attributes:
+        model: Its model.
+        context_tokens: Its context.
+        state: Whether it runs.
+        free_slots: Requests that it takes at once; None for any number.
+        waiting: Requests that wait for it already.
+        load_s: Seconds that its last start took; None if it never started.
+        evicts: Labels of the running engines that would have to go.
+    """
+
+    model: str
+    context_tokens: int
+    state: LoadState = LoadState.READY
+    free_slots: int | None = None
+    waiting: int = 0
+    load_s: float | None = None
+    evicts: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class LoadsTold:
+    """Answer to `AskLoads`.
+
+    Attributes:
+        lease_id: Of the question.
+        loads: One for each engine that was asked for.
+    """
+
+    lease_id: LeaseId
+    loads: tuple[EngineLoad, ...]
+
+
+LeaseNews = LeaseGranted | LeaseRefused | LeaseLost | LeaseProgress | LoadsTold
 """What the Fleet says to a Gateway."""
 
 

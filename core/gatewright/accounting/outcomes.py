@@ -6,7 +6,7 @@ from gatewright.selection.complexity import TaskComplexity
 
 
 @frozen(kw_only=True)
-class Outcome:
+class ModelOutcome:
     """How one model did with one request. A request that fell back has one for each model that was asked.
 
     Attributes:

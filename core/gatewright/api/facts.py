@@ -5,6 +5,10 @@ from typing import Final
 
 from attrs import frozen
 
+from gatewright.accounting.spending import KeyFacts
+from gatewright.selection.criteria import Prefer, SelectionCriteria
+from gatewright.selection.signals import PromptSignals
+
 FIRST_ERROR_STATUS: Final = 400
 """HTTP statuses from here on are errors (RFC 9110, 15)."""
 
@@ -27,6 +31,29 @@ class ApiFormat(StrEnum):
 
 
 @frozen(kw_only=True)
+class Wishes:
+    """What a client says about the choice of the model: the member `gatewright` of its body, and `x-gw-...` headers.
+
+    Attributes:
+        task: Name of the task.
+        criteria: Hard conditions besides the route's.
+        prefer: What matters most, instead of the route's weights.
+        max_attempts: Calls over all models.
+        fallbacks: Models to ask in turn, instead of the chain; empty: none at all. None leaves it to the route.
+        user: Who asks, for experiments.
+        session: Conversation that the request belongs to, for experiments.
+    """
+
+    task: str = ""
+    criteria: SelectionCriteria | None = None
+    prefer: Prefer | None = None
+    max_attempts: int | None = None
+    fallbacks: tuple[str, ...] | None = None
+    user: str | None = None
+    session: str | None = None
+
+
+@frozen(kw_only=True)
 class RequestFacts:
     """A request as the Gateway sees it.
 
@@ -44,6 +71,11 @@ class RequestFacts:
         choices: Answers wanted side by side (`n`).
         continuable: A broken answer can be continued by whoever takes its beginning as given: one answer, of free text.
         client_timeout_s: Longest silence that the client puts up with, where it told.
+        wishes: What it says about the choice of the model; None where it says nothing.
+        features: Values of `Feature` that the request makes necessary: tools, a schema.
+        modalities: Values of `Modality` in the prompt besides text.
+        signals: Counts over its text; None where nobody is going to ask how hard it is.
+        key: Its API key; None where none was needed.
     """
 
     path: str
@@ -59,6 +91,11 @@ class RequestFacts:
     choices: int = 1
     continuable: bool = False
     client_timeout_s: float | None = None
+    wishes: Wishes | None = None
+    features: frozenset[str] = frozenset()
+    modalities: frozenset[str] = frozenset()
+    signals: PromptSignals | None = None
+    key: KeyFacts | None = None
 
 
 @frozen(kw_only=True)
