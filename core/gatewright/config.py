@@ -1,4 +1,4 @@
-"""The configuration as frozen values: what `config_schema.read_config` makes of a Lua file.
+"""The configuration as frozen values: what `configuration.schema.read_config` makes of a Lua file.
 
 Every duration is in seconds (`_s`), every size in tokens or bytes as its name says.
 """
@@ -247,6 +247,7 @@ class Config:
     budgets: tuple[BudgetConfig, ...] = ()
     store: StoreConfig = field(factory=StoreConfig)
     _by_name: dict[str, ModelConfig] = field(init=False, repr=False, eq=False)
+    _route_by_name: dict[str, RouteConfig] = field(init=False, repr=False, eq=False)
 
     @_by_name.default
     def _index(self) -> dict[str, ModelConfig]:
@@ -254,9 +255,13 @@ class Config:
         index.update({model.name: model for model in self.models})
         return index
 
+    @_route_by_name.default
+    def _index_routes(self) -> dict[str, RouteConfig]:
+        return {route.name: route for route in self.routes}
+
     def find_route(self, name: str | None) -> RouteConfig | None:
         """The route of that name."""
-        return next((route for route in self.routes if route.name == name), None)
+        return None if name is None else self._route_by_name.get(name)
 
     def candidates_of(self, route: RouteConfig, names: tuple[str, ...] = ()) -> tuple[ModelConfig, ...]:
         """The models among which a route chooses, in the file's order.
@@ -285,12 +290,20 @@ class Config:
             raise ModelNotFound(name)
         return model
 
-    def chain_of(self, model: ModelConfig) -> tuple[ModelConfig, ...]:
-        """The model and its fallbacks, in the order in which they are asked, each once."""
-        if not model.fallbacks:
+    def chain_of(
+        self, model: ModelConfig, fallbacks: tuple[str, ...] | None = None
+    ) -> tuple[ModelConfig, ...]:
+        """The model and its fallbacks, in the order in which they are asked, each once.
+
+        Args:
+            model: The first.
+            fallbacks: Models to ask instead of its own fallbacks; unknown names are left out.
+        """
+        names = model.fallbacks if fallbacks is None else fallbacks
+        if not names:
             return (model,)
         chain = {model.name: model}
-        for name in model.fallbacks:
+        for name in names:
             fallback = self._by_name.get(name)
             if fallback is not None:
                 chain.setdefault(fallback.name, fallback)

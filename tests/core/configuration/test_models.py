@@ -4,7 +4,7 @@ from gatewright.config import (
     Margin,
     Tokenization,
 )
-from gatewright.config_schema import read_config
+from gatewright.configuration.schema import read_config
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import ConfigError
 from tests.support.configs import local_model, only_problem, problems, read, remote_model, variant

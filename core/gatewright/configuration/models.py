@@ -4,21 +4,24 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from gatewright.api.transforms import Transform
 from gatewright.config import EngineKind, Margin, ModelConfig, Tokenization
-from gatewright.config_calls import CALL_FIELDS, check_fallbacks, read_calls
-from gatewright.config_engines import (
+from gatewright.configuration.calls import CALL_FIELDS, check_fallbacks, read_calls
+from gatewright.configuration.engines import (
     ARGUMENTS,
     REMOTE_FIELDS,
     RUN_FIELDS,
     local_variants,
     remote_variant,
 )
-from gatewright.config_reader import (
+from gatewright.configuration.names import NAME
+from gatewright.configuration.profiles import PROFILE_FIELDS, read_profile
+from gatewright.configuration.providers import base_profile, with_preset
+from gatewright.configuration.reader import (
     TEXT,
     TOKENS,
     ListOf,
     Place,
-    Scalar,
     Table,
     TableOf,
     as_list,
@@ -26,7 +29,9 @@ from gatewright.config_reader import (
     real,
     whole_number,
 )
+from gatewright.configuration.transforms import TransformKind
 from gatewright.engines.spec import PRIMARY_PLACE, EngineTimeouts
+from gatewright.selection.profiles import Feature, ModelProfile
 
 MODEL_FIELDS: Final = (
     "name",
@@ -36,7 +41,9 @@ MODEL_FIELDS: Final = (
     "answer_tokens",
     "margin",
     "max_oversize",
+    "transform",
     *CALL_FIELDS,
+    *PROFILE_FIELDS,
 )
 """Fields of a model of any engine type that do not concern its engine."""
 
@@ -46,27 +53,21 @@ MARGIN_FIELDS: Final = ("ratio", "tokens")
 BASE_ARGS: Final = ("--log-disable", "--stdin", "--ids")
 """What makes `llama-tokenize` read standard input and print nothing but token ids."""
 
-_LONGEST_NAME: Final = 200
 _ONLY_REMOTE: Final = "only for engine = presets.engines.openai"
 _ONLY_LOCAL: Final = 'engine "openai" runs no program and has no variants; remove it'
 _LOCAL_ELSEWHERE: Final = {
     "context": "belongs into a variant; expected variants = { { context = ... } }",
     "upstream_model": _ONLY_REMOTE,
     "api_key_env": _ONLY_REMOTE,
+    "provider": _ONLY_REMOTE,
 }
+_LOCAL_FIELDS: Final = tuple(name for name in MODEL_FIELDS if name not in _LOCAL_ELSEWHERE)
 _REMOTE_ELSEWHERE: Final = {
     "variants": f"{_ONLY_LOCAL}; connect, context and upstream_model stand in the model itself",
     **dict.fromkeys(("binary", "args", "env", "work_dir"), _ONLY_LOCAL),
 }
 
 
-def _name(value: object) -> str | None:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
-        return None
-    return value if value.isprintable() and value == value.strip() else None
-
-
-NAME: Final = Scalar(f"a name of 1 to {_LONGEST_NAME} printable characters", _name)
 _ENGINE: Final = one_of(EngineKind)
 _RATIO: Final = real("a share between 0 and 1, such as 0.1", lambda number: 0 <= number <= 1)
 _OVERSIZE: Final = real("a number, 1 or more", lambda number: number >= 1)
@@ -135,18 +136,22 @@ def _read_model(table: Table, timeouts: EngineTimeouts, taken: dict[str, str]) -
     default = ModelConfig(name=name or "", variants=())
     engine = table.find("engine", _ENGINE)
     if engine is None:  # absent, or refused: then whatever fits what is there
-        engine = default.engine if "engine" not in table or "variants" in table else EngineKind.OPENAI
+        says_remote = "engine" in table or "provider" in table
+        engine = EngineKind.OPENAI if says_remote and "variants" not in table else default.engine
     if engine is EngineKind.OPENAI:
-        variants = remote_variant(table, default.name, timeouts)
+        variants = remote_variant(with_preset(table), default.name, timeouts)
     else:
         place = PRIMARY_PLACE if engine is EngineKind.LLAMACPP else f"secondary:{default.name}"
         variants = local_variants(table, default.name, place, timeouts)
     _expect_fields(table, engine)
+    transform = table.find("transform", TransformKind())
     model = evolve(
         default,
         aliases=aliases,
         engine=engine,
         variants=variants,
+        transform=transform,
+        profile=_read_profile(table, base_profile(table, default.name, engine, variants), transform),
         answer_tokens=table.get("answer_tokens", TOKENS, default.answer_tokens),
         margin=table.get("margin", _MarginKind(), default.margin),
         max_oversize=table.get("max_oversize", _OVERSIZE, default.max_oversize),
@@ -155,9 +160,17 @@ def _read_model(table: Table, timeouts: EngineTimeouts, taken: dict[str, str]) -
     return read_calls(model, table)
 
 
+def _read_profile(table: Table, base: ModelProfile, transform: Transform | None) -> ModelProfile:
+    profile = read_profile(table, base)
+    if transform is None or not transform.json_instructions:
+        return profile
+    # What it cannot do by itself, it is told in words.
+    return evolve(profile, features=profile.features | {Feature.JSON_MODE, Feature.JSON_SCHEMA})
+
+
 def _expect_fields(table: Table, engine: EngineKind) -> None:
     if engine is not EngineKind.OPENAI:
-        table.expect_only((*MODEL_FIELDS, "variants", *RUN_FIELDS), _LOCAL_ELSEWHERE)
+        table.expect_only((*_LOCAL_FIELDS, "variants", *RUN_FIELDS), _LOCAL_ELSEWHERE)
         return
     known = (*MODEL_FIELDS, *REMOTE_FIELDS)
     # An empty list of variants says what is true.
@@ -172,7 +185,7 @@ def _take_names(table: Table, taken: dict[str, str]) -> None:
     claims = [(table.values.get("name"), table.place.field("name"))]
     claims += [(alias, table.place.field("aliases").item(number)) for number, alias in enumerate(aliases, 1)]
     for claim, place in claims:
-        name = _name(claim)
+        name = NAME.accept(claim)
         if name is None:
             continue  # noted already
         if name in taken:

@@ -3,7 +3,7 @@ import pytest
 from gatewright import codec
 from gatewright.api.facts import Continuation
 from gatewright.config import CallTimeouts, ModelConfig
-from gatewright.config_schema import read_config
+from gatewright.configuration.schema import read_config
 from gatewright.events import ConfigReplaced
 from tests.support.configs import (
     local_model,

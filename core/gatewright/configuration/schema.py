@@ -6,12 +6,16 @@ What the values come from (Lua, a test, another format) is not known here; `docs
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gatewright.config import Config, LogFormat, LogLevel, ModelConfig, ServerConfig
-from gatewright.config_calls import CALL_TIMEOUT_FIELDS
-from gatewright.config_engines import REMOTE_FIELDS, TIMEOUT_FIELDS, VARIANT_FIELDS, read_timeouts
-from gatewright.config_listen import LISTEN_FIELDS, read_listeners
-from gatewright.config_models import MARGIN_FIELDS, MODEL_FIELDS, TOKENIZATION_FIELDS, read_models
-from gatewright.config_reader import (
+from gatewright.config import Config, LogFormat, LogLevel, ServerConfig
+from gatewright.configuration.budgets import BUDGET_FIELDS, WINDOW_FIELDS, read_budgets
+from gatewright.configuration.calls import CALL_TIMEOUT_FIELDS
+from gatewright.configuration.criteria import CRITERIA_FIELDS, WEIGHT_FIELDS
+from gatewright.configuration.engines import REMOTE_FIELDS, TIMEOUT_FIELDS, VARIANT_FIELDS, read_timeouts
+from gatewright.configuration.estimators import ESTIMATOR_FIELDS
+from gatewright.configuration.experiments import ARM_FIELDS, EXPERIMENT_FIELDS
+from gatewright.configuration.listen import LISTEN_FIELDS, read_listeners
+from gatewright.configuration.models import MARGIN_FIELDS, MODEL_FIELDS, TOKENIZATION_FIELDS, read_models
+from gatewright.configuration.reader import (
     COUNT,
     FLAG,
     SECONDS,
@@ -22,11 +26,19 @@ from gatewright.config_reader import (
     Scalar,
     Secret,
     TableOf,
-    hint,
     one_of,
     usable_text,
 )
-from gatewright.config_suspicions import config_warnings
+from gatewright.configuration.routes import (
+    FALLBACK_FIELDS,
+    JUDGE_FIELDS,
+    ROUTE_FIELDS,
+    check_default_model,
+    read_routes,
+)
+from gatewright.configuration.store import STORE_FIELDS, read_store
+from gatewright.configuration.suspicions import config_warnings
+from gatewright.configuration.transforms import TRANSFORM_FIELDS
 from gatewright.errors import ConfigError
 
 __all__ = ["FIELD_NAMES", "SERVER_SETTINGS", "config_warnings", "read_config"]
@@ -68,6 +80,18 @@ FIELD_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "tokenization": TOKENIZATION_FIELDS,
     "margin": MARGIN_FIELDS,
     "timeouts": CALL_TIMEOUT_FIELDS,
+    "route": ROUTE_FIELDS,
+    "criteria": CRITERIA_FIELDS,
+    "weights": WEIGHT_FIELDS,
+    "estimator": ESTIMATOR_FIELDS,
+    "fallback": FALLBACK_FIELDS,
+    "transform": TRANSFORM_FIELDS,
+    "experiment": EXPERIMENT_FIELDS,
+    "arm": ARM_FIELDS,
+    "judge": JUDGE_FIELDS,
+    "budget": BUDGET_FIELDS,
+    "window": WINDOW_FIELDS,
+    "store": STORE_FIELDS,
 }
 """Every field of every table, for whoever documents or completes them."""
 
@@ -76,8 +100,8 @@ def read_config(raw: Mapping[str, object]) -> Config:
     """Validate the configuration.
 
     Args:
-        raw: The globals `server` and `models` as nested dicts, lists, strings, numbers and booleans. Others are
-            not looked at: a configuration file is a program and has variables of its own.
+        raw: The globals `server`, `models`, `routes`, `budgets` and `store` as nested dicts, lists, strings, numbers
+            and booleans. Others are not looked at: a configuration file is a program and has variables of its own.
 
     Returns:
         The configuration, its paths as written. `server.listen` is empty if every listener is "none", which is
@@ -89,10 +113,13 @@ def read_config(raw: Mapping[str, object]) -> Config:
     problems: list[str] = []
     server = _read_server(raw.get("server"), Place("server", problems))
     models = read_models(raw.get("models"), Place("models", problems), server.timeouts)
-    _check_default_model(server, models, Place("server.default_model", problems))
+    routes = read_routes(raw.get("routes"), Place("routes", problems), models)
+    budgets = read_budgets(raw.get("budgets"), Place("budgets", problems), models, routes)
+    store = read_store(raw.get("store"), Place("store", problems))
+    check_default_model(server.default_model, models, routes, Place("server.default_model", problems))
     if problems:
         raise ConfigError(tuple(problems))
-    return Config(server=server, models=models)
+    return Config(server=server, models=models, routes=routes, budgets=budgets, store=store)
 
 
 def _read_server(value: object, place: Place) -> ServerConfig:
@@ -109,9 +136,3 @@ def _read_server(value: object, place: Place) -> ServerConfig:
             settings[attribute] = setting
     timeouts = read_timeouts(table, ServerConfig().timeouts)
     return ServerConfig(listen=read_listeners(table), timeouts=timeouts, **settings)
-
-
-def _check_default_model(server: ServerConfig, models: tuple[ModelConfig, ...], place: Place) -> None:
-    names = [name for model in models for name in (model.name, *model.aliases) if name]
-    if server.default_model is not None and names and server.default_model not in names:
-        place.refuse(server.default_model, f"the name of a model; {hint(server.default_model, names)}")

@@ -7,7 +7,7 @@ from attrs import evolve, frozen
 
 from gatewright.api.facts import Continuation
 from gatewright.config import CallTimeouts, ModelConfig
-from gatewright.config_reader import (
+from gatewright.configuration.reader import (
     SECONDS,
     ListOf,
     Place,

@@ -5,9 +5,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gatewright.config import Config, ModelConfig, TcpListener
-from gatewright.config_args import PORT_PLACEHOLDER, flag_value, port, slot_context_tokens, slots
-from gatewright.config_calls import default_timeouts
-from gatewright.config_listen import is_loopback
+from gatewright.configuration.args import PORT_PLACEHOLDER, flag_value, port, slot_context_tokens, slots
+from gatewright.configuration.calls import default_timeouts
+from gatewright.configuration.choice_suspicions import choice_warnings
+from gatewright.configuration.listen import is_loopback
 from gatewright.engines.spec import EngineSpec, ProcessSpec
 
 _CONTEXT_PADDING: Final = 256
@@ -26,6 +27,7 @@ def config_warnings(config: Config) -> tuple[str, ...]:
         found += [*_model_warnings(model), *_call_warnings(model)]
         for spec in model.variants:
             found += _remote_warnings(spec) if spec.process is None else _process_warnings(spec, spec.process)
+    found += choice_warnings(config)
     return tuple(f"{label}: {text}" for label, text in found)
 
 

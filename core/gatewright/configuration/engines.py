@@ -7,9 +7,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import evolve, field, frozen
 
-from gatewright.config_args import PORT_PLACEHOLDER, flag_value, slots, unknown_placeholders
-from gatewright.config_calls import CALL_FIELDS
-from gatewright.config_reader import (
+from gatewright.configuration.args import PORT_PLACEHOLDER, flag_value, slots, unknown_placeholders
+from gatewright.configuration.calls import CALL_FIELDS
+from gatewright.configuration.profiles import PROFILE_FIELDS
+from gatewright.configuration.reader import (
     COUNT,
     SECONDS,
     TEXT,
@@ -50,7 +51,9 @@ _MODEL_ONLY: Final = (
     "answer_tokens",
     "margin",
     "max_oversize",
+    "transform",
     *CALL_FIELDS,
+    *PROFILE_FIELDS,
 )
 _LOCAL_CONNECT: Final = f"http://127.0.0.1:{PORT_PLACEHOLDER}"
 _PLACEHOLDER_PORT: Final = 65_535

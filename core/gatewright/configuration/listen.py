@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from gatewright.config import DEFAULT_PORT, Listener, ServerConfig, TcpListener, UnixListener
-from gatewright.config_reader import TEXT, Place, Table, as_list, show, whole_number
+from gatewright.configuration.reader import TEXT, Place, Table, as_list, show, whole_number
 
 LISTEN_FIELDS: Final = ("listen_v4", "listen_v6", "listen_unix")
 

@@ -12,7 +12,7 @@ from gatewright.config import (
     ServerConfig,
     TcpListener,
 )
-from gatewright.config_schema import FIELD_NAMES, config_warnings, read_config
+from gatewright.configuration.schema import FIELD_NAMES, config_warnings, read_config
 from gatewright.engines.spec import EngineTimeouts, ProcessSpec
 from gatewright.errors import ConfigError
 from tests.support.configs import (

@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+
+from gatewright.configuration.schema import read_config
+from gatewright.errors import ConfigError
+from gatewright.route_config import (
+    BudgetFailure,
+    StoreConfig,
+)
+from tests.support.routes import MODELS, read
+
+
+def store(**fields: Any) -> StoreConfig:
+    return read_config({"server": {}, "models": list(MODELS), "store": fields}).store
+
+
+def test_the_store():
+    assert store() == StoreConfig() == read().store
+    assert store(
+        url="postgresql+psycopg://u:p@host/db",
+        enabled=False,
+        prompts=True,
+        retention_days=False,
+        when_unavailable="closed",
+    ) == StoreConfig(
+        url="postgresql+psycopg://u:p@host/db",
+        enabled=False,
+        prompts=True,
+        retention_days=None,
+        when_unavailable=BudgetFailure.CLOSED,
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres-secret", "mysql://u:secret@h/d", "sqlite secret://", "http://[secret"]
+)
+def test_a_url_that_is_not_allowed_is_never_shown(url):
+    with pytest.raises(ConfigError) as caught:
+        store(url=url)
+    (problem,) = caught.value.problems
+    assert problem.startswith("store.url: got a string, expected a URL such as")
+    assert "secret" not in problem
+
+
+def test_a_store_that_is_not_allowed():
+    with pytest.raises(ConfigError) as caught:
+        store(retention_days=0, when_unavailable="shut", keep=True)
+    assert [line.partition(":")[0] for line in caught.value.problems] == [
+        "store.keep",
+        "store.retention_days",
+        "store.when_unavailable",
+    ]
