@@ -4,17 +4,27 @@ from types import MappingProxyType
 import pytest
 
 from gatewright.errors import UpstreamUnreachable
+from gatewright.route_config import FallbackStrategy
 from gatewright.selection.failures import Failure, Remedy
-from gatewright.selection.fallback import Again, Attempts, Exhausted, NextModel, Step, next_step
+from gatewright.selection.fallback import (
+    Again,
+    Attempts,
+    Exhausted,
+    NextModel,
+    Step,
+    can_handle,
+    next_step,
+)
 from tests.core.machines.build import model, remote_model
 
 NOW = 100.0
 PROBLEM = UpstreamUnreachable("no").problem
-RETRY, NEXT, NEXT_OR_RETRY, LARGER, NONE = (
+RETRY, NEXT, NEXT_OR_RETRY, LARGER, CHEAPER, NONE = (
     Remedy.RETRY,
     Remedy.NEXT,
     Remedy.NEXT_OR_RETRY,
     Remedy.LARGER,
+    Remedy.CHEAPER,
     Remedy.NONE,
 )
 
@@ -25,6 +35,8 @@ def failure(
     at_once: bool = False,
     retry_after_s: float | None = None,
     context_tokens: int = 8000,
+    cost_usd: float = 0.5,
+    is_offline: bool = False,
 ) -> Failure:
     return Failure(
         model="gpt",
@@ -33,6 +45,8 @@ def failure(
         at_once=at_once,
         retry_after_s=retry_after_s,
         context_tokens=context_tokens,
+        cost_usd=cost_usd,
+        is_offline=is_offline,
     )
 
 
@@ -48,7 +62,7 @@ def attempts(
     chain = [remote_model("gpt", 8000, retries=allowed, max_attempts=max_attempts)]
     if has_next:
         chain.append(model("qwen", 4096, 16384))
-    made = Attempts(tuple(chain), retries=used)
+    made = Attempts(tuple(chain), retries=used, costs_usd={"gpt": 0.5, "qwen": 0.1})
     for at in called_at:
         made.called(at)
     return made
@@ -84,6 +98,10 @@ TABLE = MappingProxyType(
         (LARGER, True, False): END,
         (LARGER, False, True): OTHER,
         (LARGER, False, False): END,
+        (CHEAPER, True, True): OTHER,
+        (CHEAPER, True, False): END,
+        (CHEAPER, False, True): OTHER,
+        (CHEAPER, False, False): END,
         (NONE, True, True): END,
         (NONE, True, False): END,
         (NONE, False, True): END,
@@ -302,3 +320,86 @@ def test_each_model_has_its_own_retries_and_calls_are_counted_over_all():
     tried.move_to(1)
     tried.called(2.0)
     assert (tried.model.name, tried.is_last, tried.retries, tried.calls) == ("mistral", True, 0, 2)
+
+
+# --- strategies
+
+HANDLED = MappingProxyType(
+    {
+        FallbackStrategy.RETRY: {RETRY, NEXT_OR_RETRY},
+        FallbackStrategy.NEXT_IN_RANKING: {RETRY, NEXT, NEXT_OR_RETRY},
+        FallbackStrategy.CONFIGURED: {RETRY, NEXT, NEXT_OR_RETRY},
+        FallbackStrategy.LARGER_CONTEXT: {LARGER},
+        FallbackStrategy.CHEAPER: {CHEAPER},
+        FallbackStrategy.LOCAL_WHEN_OFFLINE: set(),
+    }
+)
+
+
+def test_every_strategy_is_known():
+    assert set(HANDLED) == set(FallbackStrategy)
+
+
+@pytest.mark.parametrize("strategy", FallbackStrategy)
+@pytest.mark.parametrize("remedy", Remedy)
+def test_which_failures_a_strategy_can_handle(strategy, remedy):
+    assert can_handle(strategy, failure(remedy)) is (remedy in HANDLED[strategy])
+
+
+def test_local_models_stand_in_for_providers_that_cannot_be_reached():
+    assert can_handle(FallbackStrategy.LOCAL_WHEN_OFFLINE, failure(RETRY, is_offline=True))
+
+
+def route_attempts(*strategies: FallbackStrategy) -> Attempts:
+    """Two providers and then a model that runs here, of a route with this policy."""
+    chain = (remote_model("gpt", 8000), remote_model("mistral", 8000), model("qwen", 4096, 16384))
+    costs = {"gpt": 0.5, "mistral": 0.7, "qwen": 0.1}
+    made = Attempts(chain, strategies=strategies, costs_usd=costs)
+    made.called(0.0)
+    return made
+
+
+def test_what_a_policy_does_not_name_is_not_done():
+    tried = route_attempts(FallbackStrategy.NEXT_IN_RANKING)
+    assert next_step(tried, failure(RETRY), NOW, unwanted) == NextModel(1, NOW)
+    assert next_step(tried, failure(LARGER), NOW, unwanted) == END
+    assert next_step(tried, failure(CHEAPER), NOW, unwanted) == END
+    nothing = route_attempts()
+    assert [next_step(nothing, failure(remedy), NOW, unwanted) for remedy in Remedy] == [END] * len(Remedy)
+
+
+def test_of_the_strategies_that_can_the_first_one_counts():
+    offline = failure(NEXT, is_offline=True)
+    local_first = route_attempts(FallbackStrategy.LOCAL_WHEN_OFFLINE, FallbackStrategy.NEXT_IN_RANKING)
+    ranked_first = route_attempts(FallbackStrategy.NEXT_IN_RANKING, FallbackStrategy.LOCAL_WHEN_OFFLINE)
+    assert next_step(local_first, offline, NOW, unwanted) == NextModel(2, NOW)
+    assert next_step(ranked_first, offline, NOW, unwanted) == NextModel(1, NOW)
+    assert next_step(local_first, failure(NEXT), NOW, unwanted) == NextModel(1, NOW)
+
+
+def test_who_was_passed_over_may_be_asked_later_or_not():
+    tried = route_attempts(*FallbackStrategy)
+    tried.move_to(2, keeps_others=True)
+    assert ([each.name for each in tried.chain], tried.index) == (["gpt", "qwen", "mistral"], 1)
+    skipped = route_attempts(*FallbackStrategy)
+    skipped.move_to(2)
+    assert (skipped.model.name, skipped.is_last) == ("qwen", True)
+
+
+def test_a_budget_goes_on_to_the_next_that_costs_less():
+    tried = route_attempts(*FallbackStrategy)
+    assert next_step(tried, failure(CHEAPER, cost_usd=0.5), NOW, unwanted) == NextModel(2, NOW)
+    assert next_step(tried, failure(CHEAPER, cost_usd=0.1), NOW, unwanted) == END
+
+
+def test_one_more_model_comes_last():
+    tried = route_attempts(*FallbackStrategy)
+    assert tried.append(remote_model("large", 99_000)) == 3
+    assert tried.chain[3].name == "large"
+
+
+def test_a_limit_of_its_own_takes_the_place_of_the_first_models():
+    tried = Attempts((remote_model("gpt", max_attempts=9),), limit=1)
+    assert not tried.is_used_up
+    tried.called(0.0)
+    assert tried.is_used_up

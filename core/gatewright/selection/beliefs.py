@@ -1,5 +1,6 @@
 """What a choice wants to know of the past, and of chance: interfaces, so that selection needs neither records nor a generator."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from attrs import frozen
@@ -69,6 +70,10 @@ class PastOutcomes(Protocol):
         """Whether anything was learnt of the model."""
         ...
 
+    def models(self) -> Collection[str]:
+        """All models of which anything was learnt; for choices among so many that not each can be asked about."""
+        ...
+
 
 class Chance(Protocol):
     """A generator of random numbers; `random.Random` is one."""
@@ -80,3 +85,15 @@ class Chance(Protocol):
     def betavariate(self, alpha: float, beta: float, /) -> float:
         """A draw from a Beta distribution."""
         ...
+
+
+class Certain:
+    """No chance at all: the smallest number, and the mean of every distribution."""
+
+    def random(self) -> float:
+        """0."""
+        return 0.0
+
+    def betavariate(self, alpha: float, beta: float, /) -> float:
+        """The mean."""
+        return alpha / (alpha + beta)

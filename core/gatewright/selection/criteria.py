@@ -16,8 +16,8 @@ class SelectionCriteria:
         required_features: Values of `Feature`, the same.
         required_tags: The operator's own words, the same.
         max_cost_per_1k_tokens: US dollars: mean of the prices of 1,000 prompt and 1,000 completion tokens.
-        max_latency_ms: Expected time of the whole answer, in milliseconds.
-        min_quality_threshold: Expected quality, 0 to 1.
+        max_latency_ms: Expected time of the whole answer, loading and queue included, in milliseconds.
+        min_quality_threshold: Expected quality at middling difficulty, 0 to 1; the learned estimator's chance where it told one.
         min_context_tokens: Least context.
     """
 

@@ -31,11 +31,11 @@ class Requirements:
         criteria: Of the route and the request together.
         features: Values of `Feature` that the request itself makes necessary, whatever the criteria say.
         modalities: Values of `Modality` of its input.
-        excluded: Models that are out of the question by name, and why (the key, a budget).
+        excluded: Models that are out of the question by name, and why, in words that name the budget or the key.
     """
 
     prompt_tokens: int = 0
-    answer_tokens: int = 256
+    answer_tokens: int = 200
     need_tokens: int = 0
     task: str = ""
     complexity: ComplexityEstimate | None = None
@@ -91,7 +91,7 @@ class Rejection:
     Attributes:
         model: Its name.
         criterion: What it failed on: "capabilities", "features", "modalities", "tags", "context", "cost", "latency",
-            "quality", "budget", "key", "unavailable".
+            "quality", "budget", "key", "excluded", "unavailable".
         reason: One line for people, with the figures.
     """
 

@@ -13,6 +13,7 @@ from attrs import frozen
 from gatewright.api.facts import FIRST_ERROR_STATUS, UpstreamError
 from gatewright.config import ModelConfig
 from gatewright.errors import (
+    CircuitOpen,
     EngineHostLost,
     EngineStopped,
     FailedAttempt,
@@ -38,6 +39,8 @@ class Remedy(StrEnum):
     """The next model; where there is none, the same upstream again."""
     LARGER = "larger"
     """The next model with a larger context."""
+    CHEAPER = "cheaper"
+    """The next model that costs less."""
     NONE = "none"
     """Nothing: every other model would say the same, or nobody is left to ask."""
 
@@ -56,6 +59,8 @@ class Failure:
         upstream_status: HTTP status of the upstream, where it answered with an error.
         retry_after_s: For how long the upstream asked to be left alone.
         context_tokens: Context that was too small, where a larger one may help.
+        cost_usd: Estimated cost that was too much, where a cheaper model may help.
+        is_offline: A provider cannot be reached at all, or has not been well and is left alone for a while.
     """
 
     model: str
@@ -67,6 +72,8 @@ class Failure:
     upstream_status: int | None = None
     retry_after_s: float | None = None
     context_tokens: int = 0
+    cost_usd: float = 0.0
+    is_offline: bool = False
 
     @property
     def told(self) -> FailedAttempt:
@@ -110,7 +117,26 @@ def of_lease(model: ModelConfig, problem: Problem) -> Failure:
             remedy = Remedy.NONE
         case _:
             remedy = Remedy.NEXT
-    return Failure(model=model.name, problem=problem, remedy=remedy, at_once=True)
+    return Failure(
+        model=model.name,
+        problem=problem,
+        remedy=remedy,
+        at_once=True,
+        is_offline=model.is_remote and problem.kind == CircuitOpen.__name__,
+    )
+
+
+def of_budget(model: ModelConfig, problem: Problem, cost_usd: float, *, is_rate: bool) -> Failure:
+    """A budget or a rate limit does not allow the call.
+
+    Args:
+        model: Who was to be called.
+        problem: What the client is told.
+        cost_usd: What the call would cost, by estimate.
+        is_rate: It is a rate limit, which counts for every model.
+    """
+    remedy = Remedy.NONE if is_rate else Remedy.CHEAPER
+    return Failure(model=model.name, problem=problem, remedy=remedy, at_once=True, cost_usd=cost_usd)
 
 
 def of_call(model: ModelConfig, failed: UpstreamFailed, lost: Problem | None) -> Failure:
@@ -139,6 +165,7 @@ def of_call(model: ModelConfig, failed: UpstreamFailed, lost: Problem | None) ->
         remedy=remedy,
         result=result,
         at_once=not model.is_remote,
+        is_offline=model.is_remote and failed.failure is CallFailure.UNREACHABLE,
     )
 
 

@@ -1,11 +1,16 @@
-"""What follows from a failed attempt: the same upstream again, the next model, or the end."""
+"""What follows from a failed attempt: the same upstream again, the next model, or the end.
+
+A strategy (`FallbackStrategy`) is one thing that may be done; `can_handle` says against which failures it helps. Models
+that are asked for by name have all of them, routes those of their policy.
+"""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, assert_never
 
 from attrs import define, field, frozen
 
 from gatewright.config import ModelConfig
+from gatewright.route_config import FallbackStrategy
 from gatewright.selection.failures import Failure, Remedy
 
 FIRST_BACKOFF_S: Final = 0.5
@@ -28,11 +33,14 @@ class Attempts:
     """What was tried for one request, and what is left to try.
 
     Attributes:
-        chain: The model that was asked for and its fallbacks, in order.
+        chain: The model that was asked for or chosen and its fallbacks, in order; empty until one is chosen.
         index: The present one's place in the chain.
         calls: Calls to upstreams.
         retries: Repetitions of calls to the present one.
         failures: What went wrong, in order.
+        limit: Calls over all models, instead of the first model's own `max_attempts`.
+        strategies: What may be done about failures.
+        costs_usd: Estimated cost by model, where it is known.
     """
 
     chain: tuple[ModelConfig, ...]
@@ -40,6 +48,9 @@ class Attempts:
     calls: int = 0
     retries: int = 0
     failures: tuple[Failure, ...] = ()
+    limit: int | None = None
+    strategies: tuple[FallbackStrategy, ...] = tuple(FallbackStrategy)
+    costs_usd: dict[str, float] = field(factory=dict)
     _called_at: tuple[float, ...] = field(default=(), init=False)
 
     @property
@@ -52,6 +63,12 @@ class Attempts:
         """Whether no other model is left to ask."""
         return self.index + 1 == len(self.chain)
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no further call is allowed."""
+        limit = self.chain[0].max_attempts if self.limit is None else self.limit
+        return limit is not None and self.calls >= limit
+
     def called(self, now: float) -> None:
         """A call begins."""
         self.calls += 1
@@ -63,9 +80,23 @@ class Attempts:
             return at
         return max(at, self._called_at[0] + PERIOD_S)
 
-    def move_to(self, index: int) -> None:
-        """Go on with another model of the chain."""
+    def move_to(self, index: int, *, keeps_others: bool = False) -> None:
+        """Go on with another model of the chain.
+
+        Args:
+            index: Its place.
+            keeps_others: Those before it may be asked later; otherwise they are out of the question.
+        """
+        if keeps_others:
+            between, next_index = self.chain[self.index + 1 : index], self.index + 1
+            self.chain = (*self.chain[:next_index], self.chain[index], *between, *self.chain[index + 1 :])
+            index = next_index
         self.index, self.retries = index, 0
+
+    def append(self, model: ModelConfig) -> int:
+        """One more model is to be had; its place in the chain."""
+        self.chain = (*self.chain, model)
+        return len(self.chain) - 1
 
 
 @frozen
@@ -103,11 +134,11 @@ def next_step(
         jitter: Asked only where a call is to be repeated after a while.
         give_up_at: When the client or the configuration ends the request; nothing is begun after that.
     """
-    limit = attempts.chain[0].max_attempts
-    if failure.remedy is Remedy.NONE or (limit is not None and attempts.calls >= limit):
+    if failure.remedy is Remedy.NONE or attempts.is_used_up:
         return Exhausted()
     index = _next_index(attempts, failure)
-    retries_left = attempts.retries < min(attempts.model.retries, MOST_RETRIES)
+    retries = attempts.model.retries if FallbackStrategy.RETRY in attempts.strategies else 0
+    retries_left = attempts.retries < min(retries, MOST_RETRIES)
     may_repeat = failure.remedy is Remedy.RETRY or (failure.remedy is Remedy.NEXT_OR_RETRY and index is None)
     if may_repeat and retries_left and _has_patience(failure, has_next=index is not None):
         at = attempts.earliest_call(now if failure.at_once else now + _delay_s(attempts, failure, jitter))
@@ -120,12 +151,47 @@ def next_step(
     return Exhausted()
 
 
+def can_handle(strategy: FallbackStrategy, failure: Failure) -> bool:
+    """Whether a strategy is one against this failure."""
+    match strategy:
+        case FallbackStrategy.RETRY:
+            return failure.remedy in {Remedy.RETRY, Remedy.NEXT_OR_RETRY}
+        case FallbackStrategy.NEXT_IN_RANKING | FallbackStrategy.CONFIGURED:
+            return failure.remedy in {Remedy.RETRY, Remedy.NEXT, Remedy.NEXT_OR_RETRY}
+        case FallbackStrategy.LARGER_CONTEXT:
+            return failure.remedy is Remedy.LARGER
+        case FallbackStrategy.CHEAPER:
+            return failure.remedy is Remedy.CHEAPER
+        case FallbackStrategy.LOCAL_WHEN_OFFLINE:
+            return failure.is_offline
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
 def _next_index(attempts: Attempts, failure: Failure) -> int | None:
-    for index in range(attempts.index + 1, len(attempts.chain)):
-        is_larger = attempts.chain[index].largest_context_tokens > failure.context_tokens
-        if failure.remedy is not Remedy.LARGER or is_larger:
-            return index
+    """The first model that the first strategy finds which can handle the failure."""
+    left = range(attempts.index + 1, len(attempts.chain))
+    for strategy in attempts.strategies:
+        if strategy is FallbackStrategy.RETRY or not can_handle(strategy, failure):
+            continue
+        for index in left:
+            if _suits(strategy, attempts, attempts.chain[index], failure):
+                return index
     return None
+
+
+def _suits(strategy: FallbackStrategy, attempts: Attempts, model: ModelConfig, failure: Failure) -> bool:
+    match strategy:
+        case FallbackStrategy.LARGER_CONTEXT:
+            return model.largest_context_tokens > failure.context_tokens
+        case FallbackStrategy.CHEAPER:
+            return attempts.costs_usd.get(model.name, failure.cost_usd) < failure.cost_usd
+        case FallbackStrategy.LOCAL_WHEN_OFFLINE:
+            return not model.is_remote
+        case FallbackStrategy.NEXT_IN_RANKING | FallbackStrategy.CONFIGURED | FallbackStrategy.RETRY:
+            return True
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _has_patience(failure: Failure, *, has_next: bool) -> bool:
