@@ -25,6 +25,10 @@ class ModelOutcome:
         propensity: Probability with which the model was chosen.
         experiment: Experiment that the request took part in.
         arm: Its arm.
+        sequence: Number of the call among those of its request, from 0. With request and model it tells whether two
+            outcomes are the same one, heard twice.
+        unit: For whom the arm stays the same, as a hash; outcomes of one unit count as one in an experiment. None where
+            each request is drawn anew.
     """
 
     request_id: str
@@ -42,11 +46,15 @@ class ModelOutcome:
     propensity: float = 1.0
     experiment: str | None = None
     arm: str | None = None
+    sequence: int = 0
+    unit: str | None = None
 
 
 @frozen(kw_only=True)
 class Feedback:
-    """What somebody says of an answer, after the fact; a later one about the same request takes the place of an earlier.
+    """What somebody says of an answer, after the fact.
+
+    A later one about the same request takes the place of an earlier, but a judge's never that of a person.
 
     Attributes:
         request_id: Of which request.

@@ -1,0 +1,60 @@
+"""Whose accounts a request is charged to, and which of them are used up."""
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewright.accounting.budgets import charges_of, used_up
+from gatewright.accounting.spending import BudgetConfig, BudgetScope, KeyFacts
+
+TAGS = ("eu", "small")
+KEY = KeyFacts(key_id="k1", name="ci", budget_usd=1.0)
+OWNERS = {
+    BudgetScope.EVERYONE: (None,),
+    BudgetScope.KEY: (None, "ci", "other"),
+    BudgetScope.MODEL: (None, "m", "other"),
+    BudgetScope.ROUTE: (None, "auto", "other"),
+    BudgetScope.TAG: (None, "eu", "us"),
+}
+ACCOUNTS = (
+    "a",
+    "b",
+    "a/key=ci",
+    "a/model=m",
+    "b/model=other",
+    "b/route=auto",
+    "a/tag=eu",
+    "b/tag=small",
+    "key/k1",
+)
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> tuple[BudgetConfig, ...]:
+    found = []
+    for name in ("a", "b"):
+        scope = draw(st.sampled_from(BudgetScope))
+        owner = draw(st.sampled_from(OWNERS[scope]))
+        found.append(BudgetConfig(name=name, limit_usd=1.0, scope=scope, of=owner, hard=draw(st.booleans())))
+    return tuple(found)
+
+
+@given(
+    budgets(),
+    st.frozensets(st.sampled_from(ACCOUNTS)),
+    st.tuples(st.sampled_from(("m", "other")), st.sampled_from(((), ("eu",), TAGS))),
+    st.sampled_from((None, "auto")),
+    st.sampled_from((None, KEY, evolve(KEY, budget_usd=None))),
+)
+def test_a_model_is_out_of_budget_if_one_of_its_hard_charges_is(
+    limits: tuple[BudgetConfig, ...],
+    accounts: frozenset[str],
+    model: tuple[str, tuple[str, ...]],
+    route: str | None,
+    key: KeyFacts | None,
+) -> None:
+    name, tags = model
+    charges = charges_of(limits, model=name, tags=tags, route=route, key=key)
+    expected = {charge.account for charge in charges if charge.hard} & accounts
+    found = used_up(limits, accounts, route=route, key=key).account_of(name, tags)
+    assert found in expected if expected else found is None
