@@ -14,6 +14,7 @@ class Body(msgspec.Struct):
 
     model: Any = None
     stream: Any = None
+    stream_options: Any = None
     # texts
     messages: Any = None
     prompt: Any = None
@@ -53,6 +54,17 @@ class Body(msgspec.Struct):
     guided_grammar: msgspec.Raw = _ABSENT
     regex: msgspec.Raw = _ABSENT
     ebnf: msgspec.Raw = _ABSENT
+    # about the choice of the model, and for whom
+    gatewright: msgspec.Raw = _ABSENT
+    reasoning_effort: Any = None
+    user: Any = None
+    safety_identifier: Any = None
+    session_id: Any = None
+    prompt_cache_key: Any = None
+    conversation: Any = None
+    metadata: msgspec.Raw = _ABSENT
+    output_format: msgspec.Raw = _ABSENT
+    output_config: msgspec.Raw = _ABSENT
 
 
 _NOTHING: Final = frozenset((b"", b"null", b'""', b"false"))

@@ -7,6 +7,9 @@ import msgspec
 from gatewright.api.bodies import Body, is_given
 from gatewright.api.facts import ApiFormat
 
+_MOST_CHOICES: Final = 1_000_000
+"""No engine gives so many, and their tokens can still be counted."""
+
 
 class _ResponseFormat(msgspec.Struct):
     type: Any = None
@@ -67,7 +70,9 @@ def is_free_text(format: ApiFormat, body: Body) -> bool:  # noqa: A002 - the wor
 def _number(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 1 else 1
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 1
+    return min(max(1, value), _MOST_CHOICES)
 
 
 def _prompts(prompt: Any) -> int:

@@ -27,6 +27,31 @@ class EndpointKind(StrEnum):
     """An engine; the model is named in the body."""
     ENGINE = "engine"
     """An engine, about itself; the model is named in the query."""
+    MANAGEMENT = "management"
+    """Ourselves: `Endpoint.resource`, out of the store."""
+    METRICS = "metrics"
+    """Ourselves: our figures, for Prometheus."""
+
+
+MANAGED: Final = frozenset((EndpointKind.MANAGEMENT, EndpointKind.METRICS))
+"""Kinds of which the answer is in the store or with other processes, so that it has to be waited for."""
+
+
+class Resource(StrEnum):
+    """What a management request is about."""
+
+    COMPLEXITY = "complexity"
+    MODELS = "models"
+    MODEL = "model"
+    KEYS = "keys"
+    KEY = "key"
+    FEEDBACK = "feedback"
+    EXPERIMENTS = "experiments"
+    EXPERIMENT = "experiment"
+    REQUEST = "request"
+    BUDGETS = "budgets"
+    USAGE = "usage"
+    RANKING = "ranking"
 
 
 class BodyShape(StrEnum):
@@ -53,6 +78,8 @@ class Endpoint:
         format: API family.
         shape: What the body is like.
         model_id: The model asked for by `MODEL`, decoded.
+        resource: What a `MANAGEMENT` request is about.
+        item: Name or id of the one thing that it is about, decoded.
     """
 
     kind: EndpointKind
@@ -60,6 +87,8 @@ class Endpoint:
     format: ApiFormat = ApiFormat.OTHER
     shape: BodyShape = BodyShape.ANY
     model_id: str | None = None
+    resource: Resource | None = None
+    item: str | None = None
 
     @property
     def sized(self) -> bool:
@@ -104,6 +133,26 @@ _GENERATE: Final = (
 )
 _ENGINE_GET: Final = ("/props", "/slots", "/metrics", "/lora-adapters")
 _ENGINE_POST: Final = ("/props", "/lora-adapters")
+METRICS_PATH: Final = "/metrics"
+"""Our own figures, unless the query names a model."""
+_MANAGEMENT_PREFIX: Final = "/api/"
+_COLLECTIONS: Final = {
+    "/api/complexity": (Resource.COMPLEXITY, ("POST",)),
+    "/api/feedback": (Resource.FEEDBACK, ("POST",)),
+    "/api/models": (Resource.MODELS, ("GET", "HEAD", "POST")),
+    "/api/keys": (Resource.KEYS, ("GET", "HEAD", "POST")),
+    "/api/experiments": (Resource.EXPERIMENTS, ("GET", "HEAD")),
+    "/api/budgets": (Resource.BUDGETS, ("GET", "HEAD")),
+    "/api/usage": (Resource.USAGE, ("GET", "HEAD")),
+    "/api/ranking": (Resource.RANKING, ("GET", "HEAD")),
+}
+_ITEMS: Final = {
+    "/api/models/": (Resource.MODEL, ("GET", "HEAD", "PATCH", "DELETE")),
+    "/api/keys/": (Resource.KEY, ("GET", "HEAD", "PATCH", "DELETE")),
+    "/api/experiments/": (Resource.EXPERIMENT, ("GET", "HEAD", "POST")),
+    "/api/requests/": (Resource.REQUEST, ("GET", "HEAD")),
+}
+_FOR_EVERYBODY: Final = frozenset(("/api/complexity", "/api/feedback"))
 _MODEL_PREFIXES: Final = ("/v1/models/", "/models/")
 _SLOT_PREFIX: Final = "/slots/"
 _OPEN_PREFIX: Final = "/v1/"
@@ -119,6 +168,9 @@ def _table() -> Mapping[str, Mapping[str, Endpoint]]:
             table[path] = {
                 "POST": Endpoint(kind=EndpointKind.GENERATE, target=path, format=api_format, shape=shape),
             }
+    for path, (resource, methods) in _COLLECTIONS.items():
+        endpoint = Endpoint(kind=EndpointKind.MANAGEMENT, target=path, resource=resource)
+        table[path] = dict.fromkeys(methods, endpoint)
     for method, paths in (("GET", _ENGINE_GET), ("POST", _ENGINE_POST)):
         for path in paths:
             table.setdefault(path, {})[method] = Endpoint(kind=EndpointKind.ENGINE, target=path)
@@ -126,6 +178,20 @@ def _table() -> Mapping[str, Mapping[str, Endpoint]]:
 
 
 _TABLE: Final = _table()
+_OWN_METRICS: Final = dict.fromkeys(("GET", "HEAD"), Endpoint(kind=EndpointKind.METRICS, target=METRICS_PATH))
+
+
+def needs_admin(target: str) -> bool:
+    """Whether a request there shows or changes what is everybody's, so that a key without all rights may not.
+
+    Args:
+        target: Path and query as they came.
+    """
+    path, _, query = target.partition("?")
+    path = path.rstrip("/") or path
+    if path == METRICS_PATH:
+        return not _names_model(query)
+    return path.startswith(_MANAGEMENT_PREFIX) and path not in _FOR_EVERYBODY
 
 
 def match_endpoint(method: str, target: str) -> Endpoint | Problem:
@@ -141,6 +207,8 @@ def match_endpoint(method: str, target: str) -> Endpoint | Problem:
     endpoints = _TABLE.get(path)
     if endpoints is None:
         endpoints = _find_open_endpoints(path)
+    if path.rstrip("/") == METRICS_PATH and not _names_model(query):
+        endpoints = _OWN_METRICS
     if not endpoints:
         return _not_found(path)
     endpoint = endpoints.get(method)
@@ -154,7 +222,7 @@ def match_endpoint(method: str, target: str) -> Endpoint | Problem:
 
 
 def _find_open_endpoints(path: str) -> Mapping[str, Endpoint]:
-    """Routes of paths that are in no table, and of those with a slash too many at their end."""
+    """Endpoints of paths that are in no table, and of those with a slash too many at their end."""
     decoded = unquote(path)
     if {".", ".."} & set(decoded.split("/")):
         return {}  # what an upstream made of these would be none of the paths above
@@ -167,11 +235,21 @@ def _find_open_endpoints(path: str) -> Mapping[str, Endpoint]:
                 kind=EndpointKind.MODEL, target=path, model_id=unquote(path.removeprefix(prefix))
             )
             return dict.fromkeys(("GET", "HEAD"), endpoint)
+    for prefix, (resource, methods) in _ITEMS.items():
+        if path.startswith(prefix) and len(path) > len(prefix):
+            item = unquote(path.removeprefix(prefix))
+            endpoint = Endpoint(kind=EndpointKind.MANAGEMENT, target=path, resource=resource, item=item)
+            return dict.fromkeys(methods, endpoint)
     if path.startswith(_SLOT_PREFIX) and path.removeprefix(_SLOT_PREFIX).isdecimal():
         return {"POST": Endpoint(kind=EndpointKind.ENGINE, target=path)}
     if path.startswith(_OPEN_PREFIX) and len(path) > len(_OPEN_PREFIX):
         return {"POST": Endpoint(kind=EndpointKind.GENERATE, target=path)}
     return {}
+
+
+def _names_model(query: str) -> bool:
+    """Whether the query says whose figures are wanted: an engine's then, and not ours."""
+    return any(field.partition("=")[0] == "model" for field in query.split("&"))
 
 
 def _not_found(path: str) -> Problem:

@@ -76,6 +76,7 @@ class RequestFacts:
         modalities: Values of `Modality` in the prompt besides text.
         signals: Counts over its text; None where nobody is going to ask how hard it is.
         key: Its API key; None where none was needed.
+        wants_usage: The stream is to end with the tokens that it took.
     """
 
     path: str
@@ -96,6 +97,7 @@ class RequestFacts:
     modalities: frozenset[str] = frozenset()
     signals: PromptSignals | None = None
     key: KeyFacts | None = None
+    wants_usage: bool = False
 
 
 @frozen(kw_only=True)

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from gatewright.config import Config, ModelConfig
+from gatewright.route_config import RouteConfig
 
 
 def model_object(model: ModelConfig, created: int = 0) -> dict[str, Any]:
@@ -29,18 +30,48 @@ def model_object(model: ModelConfig, created: int = 0) -> dict[str, Any]:
     }
 
 
+def route_object(config: Config, route: RouteConfig, created: int = 0) -> dict[str, Any]:
+    """One route, in the place of a model: clients may ask for it by its name just the same.
+
+    Args:
+        config: The configuration that it belongs to.
+        route: The route.
+        created: Unix time in seconds.
+    """
+    candidates = config.candidates_of(route)
+    return {
+        "id": route.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "gatewright",
+        "aliases": [],
+        "meta": {
+            "route": True,
+            "n_ctx": max((model.largest_context_tokens for model in candidates), default=0),
+            "candidates": [model.name for model in candidates],
+        },
+    }
+
+
 def list_models(config: Config, created: int = 0) -> dict[str, Any]:
-    """All models, in the order of the configuration."""
-    return {"object": "list", "data": [model_object(model, created) for model in config.models]}
+    """All models, in the order of the configuration, and then its routes."""
+    models = [model_object(model, created) for model in config.models]
+    return {
+        "object": "list",
+        "data": models + [route_object(config, route, created) for route in config.routes],
+    }
 
 
 def find_model(config: Config, model_id: str, created: int = 0) -> dict[str, Any]:
-    """One model by name or alias.
+    """One model by name or alias, or one route.
 
     Raises:
         ModelNotFound: There is none of that name.
     """
-    return model_object(config.find_model(model_id), created)
+    route = config.find_route(model_id)
+    return (
+        route_object(config, route, created) if route else model_object(config.find_model(model_id), created)
+    )
 
 
 def health() -> dict[str, Any]:

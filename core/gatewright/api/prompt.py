@@ -22,6 +22,8 @@ MEDIA_TYPES: Final = frozenset(
 )  # fmt: skip
 _TEXT_TYPES: Final = frozenset(("text", "input_text", "output_text"))
 _NUMBER_BYTES: Final = 8
+_LONGEST_MEDIA_TYPE: Final = 24
+"""Characters at the beginning of a data URL that tell a picture from a sound."""
 _PUNCTUATION_BYTES: Final = 6
 """Quotes, colon, comma and spaces around a member of an object that a template writes as JSON."""
 
@@ -33,12 +35,14 @@ class PromptMeter:
         text_bytes: UTF-8 bytes of its text.
         tokens: Tokens that were given as numbers.
         media: Images, sounds, files.
+        kinds: Which of them, in the words of the API, as far as it tells.
     """
 
     def __init__(self) -> None:
         self.text_bytes = 0
         self.tokens = 0
         self.media = 0
+        self.kinds: set[str] | None = None
 
     @property
     def weight(self) -> int:
@@ -55,6 +59,13 @@ class PromptMeter:
         size = len(memoryview(raw))
         if size > 4:  # noqa: PLR2004 - anything but null and the empty
             self.text_bytes += size
+
+    def add_medium(self, kind: str) -> None:
+        """An image, a sound or a file, which is not measured."""
+        self.media += 1
+        if self.kinds is None:
+            self.kinds = set()
+        self.kinds.add(kind)
 
     def add_overhead(self, size: int) -> None:
         """Bytes that stand between texts."""
@@ -181,7 +192,7 @@ def _walk_value(root: Any, meter: PromptMeter) -> None:
         value = waiting.pop()
         if isinstance(value, str):
             if value.startswith("data:"):
-                meter.media += 1
+                meter.add_medium(value[5:_LONGEST_MEDIA_TYPE])
             else:
                 meter.add_text(value)
         elif isinstance(value, list):
@@ -207,7 +218,7 @@ def _walk_medium(part: dict[str, Any], meter: PromptMeter) -> None:
     if isinstance(source, dict) and source.get("type") == "text" and isinstance(source.get("data"), str):
         meter.add_text(source["data"])  # Anthropic's document of plain text
     else:
-        meter.media += 1
+        meter.add_medium(part["type"])
 
 
 # --- prompts

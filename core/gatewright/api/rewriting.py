@@ -24,3 +24,20 @@ def replace_model(body: bytes, model: str, content_type: str | None = None) -> b
         return body
     members["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(members)
+
+
+def ask_for_usage(body: bytes) -> bytes:
+    """The body of a streaming request that has the stream end with the tokens that it took.
+
+    Args:
+        body: JSON object; anything else is returned as it is.
+    """
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        given = members.get("stream_options")
+        options = {} if given is None else msgspec.json.decode(given, type=dict[str, msgspec.Raw] | None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    options = {**(options or {}), "include_usage": msgspec.Raw(b"true")}
+    members["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
+    return msgspec.json.encode(members)

@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.api.access import check_access, host_name
+from gatewright.accounting.keys import KeyBook, KeyRequest, StoredKey
+from gatewright.accounting.spending import KeyFacts
+from gatewright.api.access import Access, check_access, host_name
 from gatewright.config import ServerConfig, TcpListener, UnixListener
 from gatewright.errors import Problem
 
@@ -17,10 +21,17 @@ def check(
     target: str = "/v1/chat/completions",
     local_hosts: frozenset[str] = frozenset(),
     over_unix_socket: bool = False,
+    keys: KeyBook | None = None,
 ) -> Problem | None:
     return check_access(
-        method, target, headers, server, local_hosts=local_hosts, over_unix_socket=over_unix_socket
-    )
+        method,
+        target,
+        headers,
+        server,
+        keys=keys,
+        local_hosts=local_hosts,
+        over_unix_socket=over_unix_socket,
+    ).problem
 
 
 def host(name: str) -> tuple[bytes, bytes]:
@@ -148,6 +159,147 @@ def test_health_needs_no_key():
     assert check(host("evil.example"), server=KEYED, method="GET", target="/health") is not None
 
 
+# --- keys of the store
+
+
+def stored(secret: str, **wishes: Any) -> StoredKey:
+    return StoredKey.make(f"key_{secret}", secret, KeyRequest(name=f"name of {secret}", **wishes), 0.0)
+
+
+BOOK = KeyBook([stored("user", models=frozenset(("qwen",))), stored("boss", is_admin=True)])
+UNREAD = KeyBook(is_read=False)
+EVERYWHERE = ServerConfig(listen=(TcpListener(host="0.0.0.0", port=80),), open=True)
+MANAGING = [
+    ("GET", "/api/keys"),
+    ("GET", "/api/models"),
+    ("GET", "/api/models/qwen"),
+    ("GET", "/api/requests/req_1"),
+    ("GET", "/api/usage?by=model"),
+    ("GET", "/api/budgets/"),
+    ("GET", "/metrics"),
+    ("GET", "/metrics?x=1"),
+    ("POST", "/api/keys"),
+    ("DELETE", "/api/models/qwen"),
+    ("POST", "/api/experiments/e"),
+]
+OTHERS = [
+    ("POST", "/v1/chat/completions"),
+    ("GET", "/v1/models"),
+    ("POST", "/api/complexity"),
+    ("POST", "/api/feedback"),
+    ("GET", "/metrics?model=qwen"),
+    ("GET", "/props?model=qwen"),
+]
+
+
+def enter(
+    token: str | None,
+    method: str = "POST",
+    target: str = "/v1/chat/completions",
+    *,
+    server: ServerConfig = PLAIN,
+    keys: KeyBook | None = BOOK,
+    now_s: float = 0.0,
+    **others: Any,
+) -> Access:
+    headers = () if token is None else ((b"authorization", f"Bearer {token}".encode()),)
+    return check_access(method, target, headers, server, keys=keys, now_s=now_s, **others)
+
+
+def test_a_stored_key_brings_its_rights():
+    access = enter("user")
+    assert access.problem is None
+    assert access.key is not None
+    assert (access.key.key_id, access.key.models, access.key.is_admin) == (
+        "key_user",
+        frozenset(("qwen",)),
+        False,
+    )
+
+
+def test_a_configured_key_has_all_rights_whether_there_is_a_store_or_not():
+    for keys in (None, BOOK, UNREAD, KeyBook()):
+        access = enter("clé-deux", "POST", "/api/keys", server=KEYED, keys=keys)
+        assert access == Access(key=KeyFacts(key_id="config:2", name="config", is_admin=True))
+
+
+def test_one_stored_key_closes_the_door_for_those_without():
+    for token, message in ((None, "needed"), ("wrong", "not valid")):
+        problem = enter(token).problem
+        assert problem is not None
+        assert (problem.status, problem.code) == (401, "invalid_api_key")
+        assert message in problem.message
+    assert enter(None, "GET", "/health").problem is None
+
+
+def test_without_any_keys_everyone_has_all_rights_on_the_machine():
+    for keys in (None, KeyBook()):
+        for method, target in (*MANAGING, *OTHERS):
+            assert enter(None, method, target, keys=keys) == Access()
+            assert enter("whatever", method, target, keys=keys) == Access()
+
+
+def test_an_expired_key_no_longer_helps():
+    book = KeyBook([stored("old", expires_s=10.0)])
+    assert enter("old", keys=book, now_s=9.0).problem is None
+    problem = enter("old", keys=book, now_s=10.0).problem
+    assert problem is not None
+    assert "expired" in problem.message
+
+
+@pytest.mark.parametrize(("method", "target"), MANAGING)
+def test_management_and_figures_are_for_admins(method: str, target: str):
+    assert enter("boss", method, target).problem is None
+    problem = enter("user", method, target).problem
+    assert problem is not None
+    assert (problem.status, problem.code) == (403, "not_allowed")
+    assert "'name of user'" in problem.message
+
+
+@pytest.mark.parametrize(("method", "target"), OTHERS)
+def test_everything_else_is_for_every_key(method: str, target: str):
+    assert enter("user", method, target).problem is None
+
+
+@pytest.mark.parametrize(("method", "target"), MANAGING)
+def test_who_can_be_reached_from_elsewhere_and_has_no_keys_changes_nothing_over_http(
+    method: str, target: str
+):
+    access = enter(None, method, target, server=EVERYWHERE, keys=KeyBook())
+    assert (access.problem is None) == (method == "GET")
+    if access.problem is not None:
+        assert (access.problem.status, access.problem.code) == (403, "not_allowed")
+        assert enter(None, method, target, server=EVERYWHERE, keys=None, over_unix_socket=True) == Access()
+        assert enter(None, method, target, server=EVERYWHERE, keys=None, is_local=True) == Access()
+        assert enter(None, method, target, keys=None, is_local=False).problem is not None
+        assert enter("boss", method, target, server=EVERYWHERE).problem is None
+
+
+def test_everybody_may_ask_models_where_the_operator_has_opened_the_server():
+    for method, target in OTHERS:
+        assert enter(None, method, target, server=EVERYWHERE, keys=KeyBook()) == Access()
+
+
+def test_while_nobody_knows_who_has_a_key_nobody_unknown_comes_in():
+    for token in (None, "user"):
+        problem = enter(token, keys=UNREAD).problem
+        assert problem is not None
+        assert (problem.status, problem.code, problem.retry_after_s) == (503, "keys_unknown", 1.0)
+    assert enter(None, "GET", "/health", keys=UNREAD).problem is None
+    missing = enter(None, keys=UNREAD, server=KEYED).problem
+    assert missing is not None
+    assert missing.status == 401  # that a key is needed is known
+    other = enter("user", keys=UNREAD, server=KEYED).problem
+    assert other is not None
+    assert other.status == 503
+
+
+def test_stored_keys_let_pages_of_other_sites_in_as_configured_ones_do():
+    origin = (b"origin", b"https://elsewhere.example")
+    assert check(host("localhost"), origin, (b"x-api-key", b"user"), keys=BOOK) is None
+    assert check(host("localhost"), origin, keys=KeyBook()) is not None
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [
@@ -168,3 +320,4 @@ def test_the_name_in_a_host(value: str, name: str):
 def test_nothing_raises_on_any_header(name: bytes, origin: bytes, key: bytes):
     check((b"host", name), (b"origin", origin), (b"authorization", key), (b"api-key", key), server=KEYED)
     check((b"host", name), (b"origin", origin))
+    check((b"authorization", b"Bearer " + key), (b"x-api-key", name), keys=BOOK)

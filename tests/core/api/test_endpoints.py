@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.api.endpoints import BodyShape, Endpoint, EndpointKind, match_endpoint
+from gatewright.api.endpoints import (
+    MANAGED,
+    BodyShape,
+    Endpoint,
+    EndpointKind,
+    Resource,
+    match_endpoint,
+    needs_admin,
+)
 from gatewright.api.facts import ApiFormat
 from gatewright.errors import Problem
 
@@ -97,7 +105,8 @@ def test_routes_to_an_engine(path: str, api_format: ApiFormat, shape: BodyShape)
     [
         ("GET", "/props"),
         ("GET", "/slots"),
-        ("GET", "/metrics"),
+        ("GET", "/metrics?model=qwen"),
+        ("GET", "/metrics?x=1&model=qwen"),
         ("GET", "/lora-adapters"),
         ("POST", "/props"),
         ("POST", "/lora-adapters"),
@@ -110,6 +119,52 @@ def test_routes_about_an_engine(method: str, path: str):
     assert found.kind is EndpointKind.ENGINE
     assert found.target == path
     assert not found.sized
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics?", "/metrics?models=1"])
+def test_our_own_figures_are_those_of_no_model(path: str):
+    for method in ("GET", "HEAD"):
+        assert endpoint(method, path).kind is EndpointKind.METRICS
+        assert endpoint(method, path).is_local
+    assert problem("POST", path).details == {"allow": "GET, HEAD"}
+    assert needs_admin(path)
+    assert not needs_admin("/metrics?model=qwen")
+
+
+@pytest.mark.parametrize(
+    ("path", "resource", "item", "methods"),
+    [
+        ("/api/complexity", Resource.COMPLEXITY, None, "POST"),
+        ("/api/feedback", Resource.FEEDBACK, None, "POST"),
+        ("/api/models", Resource.MODELS, None, "GET, HEAD, POST"),
+        ("/api/models/", Resource.MODELS, None, "GET, HEAD, POST"),
+        ("/api/models/org/qwen%208b", Resource.MODEL, "org/qwen 8b", "GET, HEAD, PATCH, DELETE"),
+        ("/api/keys", Resource.KEYS, None, "GET, HEAD, POST"),
+        ("/api/keys/key_1", Resource.KEY, "key_1", "GET, HEAD, PATCH, DELETE"),
+        ("/api/experiments", Resource.EXPERIMENTS, None, "GET, HEAD"),
+        ("/api/experiments/a%2Fb", Resource.EXPERIMENT, "a/b", "GET, HEAD, POST"),
+        ("/api/requests/req_1?x=1", Resource.REQUEST, "req_1", "GET, HEAD"),
+        ("/api/budgets", Resource.BUDGETS, None, "GET, HEAD"),
+        ("/api/usage?by=model", Resource.USAGE, None, "GET, HEAD"),
+        ("/api/ranking?task=x", Resource.RANKING, None, "GET, HEAD"),
+    ],
+)
+def test_management(path: str, resource: Resource, item: str | None, methods: str):
+    for method in methods.split(", "):
+        found = endpoint(method, path)
+        assert (found.kind, found.resource, found.item) == (EndpointKind.MANAGEMENT, resource, item)
+        assert found.kind in MANAGED
+        assert found.is_local
+        assert not found.sized
+    assert problem("PUT", path).details == {"allow": methods}
+    assert needs_admin(path) == (resource not in {Resource.COMPLEXITY, Resource.FEEDBACK})
+
+
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/", "/api/nope", "/api/requests", "/api/requests/", "/api/models/../keys"]
+)
+def test_there_is_nothing_else_to_manage(path: str):
+    assert problem("GET", path).status == 404
 
 
 def test_another_method_is_told_which_are_allowed():
@@ -140,5 +195,5 @@ def test_what_is_near_is_named():
     st.sampled_from(["GET", "POST", "OPTIONS"]), st.text(st.characters(min_codepoint=33, max_codepoint=126))
 )
 def test_every_target_has_an_answer(method: str, target: str):
-    for prefix in ("", "/", "/v1/", "/models/"):
+    for prefix in ("", "/", "/v1/", "/models/", "/api/", "/api/keys/", "/metrics?"):
         assert isinstance(match_endpoint(method, prefix + target), Endpoint | Problem)

@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.api.endpoints import Endpoint, EndpointKind, match_endpoint
-from gatewright.api.facts import ApiFormat, RequestFacts
+from gatewright.api.facts import ApiFormat, RequestFacts, Wishes
 from gatewright.api.request import read_request
+from gatewright.config import Config
+from gatewright.configuration.schema import read_config
 from gatewright.errors import InvalidRequest
+from gatewright.selection.criteria import Prefer
 
 JSON_TYPE = "application/json"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -237,3 +240,121 @@ def test_the_client_says_how_long_it_waits(headers: Any, client_timeout_s: float
     assert isinstance(endpoint, Endpoint)
     body = msgspec.json.encode({"messages": HELLO})
     assert read_request(endpoint, headers, body).client_timeout_s == client_timeout_s
+
+
+# --- what the request says about the choice of the model
+
+
+def choosing(
+    headers: tuple[tuple[bytes, bytes], ...] = (), config: Config | None = None, **body: Any
+) -> RequestFacts:
+    endpoint = match_endpoint("POST", "/v1/chat/completions")
+    assert isinstance(endpoint, Endpoint)
+    return read_request(endpoint, headers, msgspec.json.encode({"messages": HELLO, **body}), config)
+
+
+def test_wishes_are_read_from_body_and_headers():
+    found = choosing(((b"x-gw-prefer", b"cost"),), gatewright={"task": "translate"})
+    assert found.wishes == Wishes(task="translate", prefer=Prefer.COST)
+    with pytest.raises(InvalidRequest, match=r"gatewright\.task: got 5"):
+        choosing(gatewright={"task": 5})
+
+
+@pytest.mark.parametrize(
+    ("body", "user", "session"),
+    [
+        ({"user": "u"}, "u", None),
+        ({"safety_identifier": "u"}, "u", None),
+        ({"user": "u", "safety_identifier": "v"}, "u", None),
+        ({"prompt_cache_key": "s"}, None, "s"),
+        ({"conversation": "s", "prompt_cache_key": "k"}, None, "s"),
+        ({"conversation": {"id": "s"}}, None, "s"),
+        ({"session_id": "s", "conversation": "c"}, None, "s"),
+        ({"user": "u", "gatewright": {"user": "w", "session": "s"}}, "w", "s"),
+    ],
+)
+def test_user_and_session_are_taken_from_where_clients_name_them(body, user, session):
+    assert choosing(**body).wishes == Wishes(user=user, session=session)
+
+
+@pytest.mark.parametrize(
+    "body", [{"user": 5}, {"user": ""}, {"conversation": {"x": 1}}, {"metadata": {"user_id": "u"}}]
+)
+def test_users_and_sessions_that_are_no_text_say_nothing(body):
+    assert choosing(**body).wishes is None
+
+
+def test_anthropics_clients_name_the_user_in_the_metadata():
+    found = facts("/v1/messages", messages=HELLO, max_tokens=5, metadata={"user_id": "u"})
+    assert found.wishes == Wishes(user="u")
+    assert facts("/v1/messages", messages=HELLO, max_tokens=5, metadata=[1]).wishes is None
+
+
+@pytest.mark.parametrize(
+    ("body", "features"),
+    [
+        ({}, set()),
+        ({"stream": True, "tools": [], "logprobs": False, "response_format": {"type": "text"}}, set()),
+        ({"tools": [{"type": "function"}]}, {"tools"}),
+        ({"functions": [{"name": "f"}]}, {"tools"}),
+        ({"logprobs": True}, {"logprobs"}),
+        ({"reasoning_effort": "low"}, {"reasoning_effort"}),
+        ({"response_format": {"type": "json_object"}}, {"json_mode"}),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, {"json_schema"}),
+        ({"response_format": "odd", "tools": [{}, {}]}, {"tools"}),
+        ({"response_format": {"type": ["odd"]}}, set()),
+    ],
+)
+def test_features_that_a_request_makes_necessary(body, features):
+    assert choosing(**body).features == features
+
+
+def test_features_of_the_other_apis():
+    schema = {"type": "json_schema", "schema": {}}
+    assert facts("/v1/responses", input="x", text={"format": schema}).features == {"json_schema"}
+    assert facts("/v1/responses", input="x", text=5).features == set()
+    for member in ({"output_format": schema}, {"output_config": {"format": schema}}):
+        assert facts("/v1/messages", messages=HELLO, max_tokens=5, **member).features == {"json_schema"}
+
+
+@pytest.mark.parametrize(
+    ("part", "modalities"),
+    [
+        ({"type": "text", "text": "x"}, set()),
+        ({"type": "image_url", "image_url": {"url": "http://x"}}, {"image"}),
+        ({"type": "input_audio", "input_audio": {"data": "x"}}, {"audio"}),
+        ({"type": "file", "file": {}}, set()),
+        ({"type": "odd", "url": "data:image/png;base64,x"}, {"image"}),
+        ({"type": "odd", "url": "data:audio/wav;base64,x"}, {"audio"}),
+    ],
+)
+def test_modalities_of_the_prompt(part, modalities):
+    assert choosing(messages=[{"role": "user", "content": [part]}]).modalities == modalities
+
+
+def test_signals_are_taken_only_where_there_are_routes():
+    model = {"name": "gpt", "engine": "openai", "connect": "https://api.example.com"}
+    plain = read_config({"server": {}, "models": [model]})
+    routed = read_config({"server": {}, "models": [model], "routes": {"auto": {}}})
+    assert choosing().signals is None
+    assert choosing(config=plain).signals is None
+    found = choosing(config=routed, gatewright={"task": "translate"}).signals
+    assert found is not None
+    assert (found.task, found.text_characters, found.turns) == ("translate", 5, 1)
+    endpoint = match_endpoint("POST", "/v1/embeddings")
+    assert isinstance(endpoint, Endpoint)
+    assert read_request(endpoint, (), b'{"input": "x"}', routed).signals is None
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_that_no_number_holds_is_refused(name):
+    body = b'{"messages": [{"role": "user", "content": "hi"}], "%s": 1%s}' % (name.encode(), b"0" * 400)
+    endpoint = match_endpoint("POST", "/v1/chat/completions")
+    with pytest.raises(InvalidRequest, match=name):
+        read_request(endpoint, (), body)
+
+
+def test_more_answers_than_anyone_gives_are_counted_as_very_many():
+    body = b'{"messages": [{"role": "user", "content": "hi"}], "n": 1%s}' % (b"0" * 400)
+    endpoint = match_endpoint("POST", "/v1/chat/completions")
+    assert read_request(endpoint, (), body).choices == 1_000_000
