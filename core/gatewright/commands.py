@@ -5,7 +5,7 @@ A command that can fail carries a `command_id`; its completion, named in its doc
 
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gatewright.accounting.outcomes import ModelOutcome
 from gatewright.accounting.spending import Charge, KeyFacts
@@ -17,6 +17,7 @@ from gatewright.errors import FailedAttempt, Problem
 from gatewright.ids import CommandId, EngineId, HolderId, RequestId
 from gatewright.leases import AskLoads, LeaseEngine, LeaseNews, ReleaseLease, ReportCall
 from gatewright.route_config import EstimatorConfig, JudgeConfig
+from gatewright.selection.complexity import TaskComplexity
 from gatewright.selection.decision import Decision
 
 
@@ -50,6 +51,7 @@ class CountTokens:
         base_url: Engine to ask; None to run `tokenization` instead.
         tokenization: Program to run where no engine is to be asked.
         transforms: Changes that the body undergoes before, in this order.
+        provider: Who serves the model: some changes look differently for each.
     """
 
     command_id: CommandId
@@ -57,6 +59,7 @@ class CountTokens:
     base_url: str | None = None
     tokenization: Tokenization | None = None
     transforms: tuple[Transform, ...] = ()
+    provider: str = ""
 
 
 @frozen(kw_only=True)
@@ -115,7 +118,10 @@ class CallUpstream:
         stall_timeout_s: Longest silence of an answer in one piece, from its head on.
         continuation: How to ask for the rest of the answer of which the client has a part; None if it has none.
         must_stream: The client's stream has begun, if only with comments: nothing but events can follow.
+        asks_usage: The stream is to end with the tokens that it took, though the client has not asked: that event is not
+            for the client.
         transforms: Changes that the body undergoes before, in this order.
+        provider: Who serves the model: some changes look differently for each.
     """
 
     command_id: CommandId
@@ -129,7 +135,9 @@ class CallUpstream:
     stall_timeout_s: float | None = None
     continuation: Continuation | None = None
     must_stream: bool = False
+    asks_usage: bool = False
     transforms: tuple[Transform, ...] = ()
+    provider: str = ""
 
 
 @frozen(kw_only=True)
@@ -141,12 +149,14 @@ class BeginRelay:
         request_id: Which request.
         headers: To be added to the answer's head.
         stall_timeout_s: Longest silence of the upstream.
+        keeps_answer: A judge is to see the answer: keep a copy of its body.
     """
 
     command_id: CommandId
     request_id: RequestId
     headers: tuple[tuple[str, str], ...]
     stall_timeout_s: float
+    keeps_answer: bool = False
 
 
 @frozen(kw_only=True)
@@ -244,11 +254,13 @@ class RecordRequest:
         route: Route that the request named.
         decision: How its model was chosen; None where it named one.
         task: Name of its task; empty where there is none.
+        complexity: How hard it was thought to be, whoever chose its model.
         key_id: Its API key's id.
         user: Who asked, where the client told.
         estimated_cost_usd: What it was thought to cost.
         cost_usd: What all attempts together cost.
         charges: Accounts on which that is settled, each in the place of what was reserved.
+        charged_usd: What is settled, by account; nothing on accounts that are not named.
         outcomes: How each model did that was asked; `at` is on the Gateway's clock.
         select_s: Time that the choice of the model took, waiting for the estimator included.
         judge: Model that is to judge the answer.
@@ -271,11 +283,13 @@ class RecordRequest:
     route: str | None = None
     decision: Decision | None = None
     task: str = ""
+    complexity: TaskComplexity | None = None
     key_id: str | None = None
     user: str | None = None
     estimated_cost_usd: float = 0.0
     cost_usd: float = 0.0
     charges: tuple[Charge, ...] = ()
+    charged_usd: dict[str, float] = field(factory=dict, hash=False)
     outcomes: tuple[ModelOutcome, ...] = ()
     select_s: float = 0.0
     judge: JudgeConfig | None = None

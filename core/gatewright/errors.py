@@ -4,6 +4,7 @@ The machines never raise these; they carry the `Problem` in commands and events.
 are OpenAI's, so that the official clients retry what helps and nothing else.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from attrs import evolve, field, frozen
@@ -113,6 +114,41 @@ class Unauthorized(GatewrightError):
     should_retry = False
 
 
+class KeysUnknown(GatewrightError):
+    """The store has not told yet which API keys there are."""
+
+    status = 503
+    type = "server_error"
+    code = "keys_unknown"
+
+
+class NotAllowed(GatewrightError):
+    """The API key, or whoever has none, may not do this."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "not_allowed"
+    should_retry = False
+
+
+class NotFound(GatewrightError, LookupError):
+    """There is nothing of that name or id."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    should_retry = False
+
+
+class NameTaken(GatewrightError):
+    """What is there already, or stands in the configuration, does not allow this."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+    should_retry = False
+
+
 class HostNotAllowed(GatewrightError):
     """The `Host` header names a host that this server does not answer for (DNS rebinding)."""
 
@@ -161,6 +197,45 @@ class ModelNotFound(GatewrightError, ValueError):
         super().__init__(f"Model '{name}' not found in configuration", param="model")
 
 
+class ModelNotAllowed(GatewrightError):
+    """The API key may not use this model or route."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "model_not_allowed"
+    should_retry = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model")
+
+
+class CapabilityNotSupported(GatewrightError, ValueError):
+    """The model cannot do what the request needs."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "capability_not_supported"
+    should_retry = False
+
+
+class NoModelFits(GatewrightError, ValueError):
+    """A route has no candidate that meets all criteria.
+
+    Args:
+        message: Who failed on what, one line.
+        rejected: Candidates turned away, by criterion.
+    """
+
+    status = 400
+    type = "invalid_request_error"
+    code = "no_model_fits"
+    should_retry = False
+
+    def __init__(self, message: str, rejected: Mapping[str, int] | None = None) -> None:
+        counts = ", ".join(f"{criterion} {count}" for criterion, count in (rejected or {}).items())
+        super().__init__(message, param="model", details={"rejected": counts} if counts else None)
+
+
 class ContextTooLarge(GatewrightError, ValueError):
     """The request needs more context than the model's largest variant has.
 
@@ -200,6 +275,72 @@ class QueueFull(GatewrightError):
     status = 429
     type = "rate_limit_exceeded"
     code = "rate_limit_exceeded"
+
+
+class RateLimited(GatewrightError):
+    """The API key has used up its requests or tokens of this minute."""
+
+    status = 429
+    type = "rate_limit_exceeded"
+    code = "rate_limit_exceeded"
+
+
+class BudgetExceeded(GatewrightError):
+    """A budget does not allow the call.
+
+    Args:
+        message: What happened, one line.
+        budget: Account that is used up.
+        resets_at: When its window ends, in seconds since 1970 (UTC); None where nobody knows.
+    """
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
+
+    def __init__(self, message: str, *, budget: str = "", resets_at: int | None = None) -> None:
+        details: dict[str, int | str] = {"budget": budget} if budget else {}
+        if resets_at is not None:
+            details["resets_at"] = resets_at
+        super().__init__(message, details=details)
+
+
+class StoreUnavailable(GatewrightError):
+    """The store cannot be asked, and `store.when_unavailable` says that nothing is served without it."""
+
+    status = 503
+    type = "server_error"
+    code = "store_unavailable"
+
+
+class ResourceExhausted(GatewrightError):
+    """There is not enough memory, or no slot, for what was asked."""
+
+    status = 503
+    type = "server_error"
+    code = "resource_exhausted"
+
+
+class FallbackExhausted(GatewrightError):
+    """Everything that may be tried was tried in vain.
+
+    Args:
+        attempts: What was tried, in order; the first is the cause. Never empty.
+    """
+
+    status = 502
+    type = "server_error"
+    code = "fallback_exhausted"
+
+    def __init__(self, attempts: Iterable[FailedAttempt]) -> None:
+        self.attempts = tuple(attempts)
+        first = self.attempts[0]
+        models = len({attempt.model for attempt in self.attempts})
+        super().__init__(
+            f"{len(self.attempts)} attempts with {models} models failed; first {first.model}: {first.message}"
+        )
+        self.problem = evolve(self.problem, attempts=self.attempts)
 
 
 class QueueTimeout(GatewrightError):

@@ -79,11 +79,13 @@ class UpstreamAnswered:
         command_id: Of the call.
         status: HTTP status.
         error: What the body says, where the status is 400 or above, or where it is an error all the same.
+        usage: Tokens, where all of the answer is here and tells them.
     """
 
     command_id: CommandId
     status: int
     error: UpstreamError | None = None
+    usage: Usage | None = None
 
 
 class CallFailure(StrEnum):
@@ -148,6 +150,7 @@ class RelayEnded:
         usage: Tokens as the upstream counted them, where it did.
         finish_reason: As the upstream said.
         relayed_bytes: Bytes of body that were passed on.
+        relayed_tokens: Tokens of the answer in these, by estimate, where the upstream did not count.
         error: What the upstream said, where it refused.
         resumable: What can be done about a failure.
     """
@@ -158,6 +161,7 @@ class RelayEnded:
     usage: Usage | None = None
     finish_reason: str | None = None
     relayed_bytes: int = 0
+    relayed_tokens: int = 0
     error: UpstreamError | None = None
     resumable: Resumable = Resumable.NO
 
@@ -432,7 +436,7 @@ class GatewayStarted:
 
     Attributes:
         config: Its first configuration.
-        seed: Of the numbers that its driver gave it as `jitter`.
+        seed: Of the random numbers that its driver gave it.
     """
 
     config: Config

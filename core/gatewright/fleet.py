@@ -13,6 +13,7 @@ from attrs import frozen
 from gatewright.commands import ExitHost, FleetCommand, Log, Severity, TellHolder
 from gatewright.engines.circuits import Circuits
 from gatewright.engines.engine import Counter, Engine, LeaseKey
+from gatewright.engines.loads import loads_of
 from gatewright.engines.scheduling import Place
 from gatewright.engines.spec import EngineSpec
 from gatewright.engines.states import (
@@ -42,11 +43,13 @@ from gatewright.events import (
 )
 from gatewright.ids import EngineId, HolderId
 from gatewright.leases import (
+    AskLoads,
     LeaseEngine,
     LeaseLost,
     LeasePurpose,
     LeaseRefused,
     LeaseRequest,
+    LoadsTold,
     ReleaseLease,
     ReportCall,
 )
@@ -179,8 +182,18 @@ class Fleet:
                     self.stale += 1
                 shut_out = self._circuits.reported((holder, lease_id), result, now, out)
                 return self._shut_out(shut_out, out)
+            case AskLoads():
+                self._tell_loads(holder, request, now, out)
+                return ()
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _tell_loads(self, holder: HolderId, asked: AskLoads, now: float, out: list[FleetCommand]) -> None:
+        if holder not in self._holders:
+            self.stale += 1
+            return
+        told = LoadsTold(lease_id=asked.lease_id, loads=loads_of(asked, self._places, self._circuits, now))
+        out.append(TellHolder(holder=holder, news=told))
 
     def _ask(
         self, holder: HolderId, lease: LeaseEngine, now: float, out: list[FleetCommand]

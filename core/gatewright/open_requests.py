@@ -5,13 +5,14 @@ Nothing is decided here: `gateway.py` has the transitions, and does with these m
 
 from gatewright import orders, replies
 from gatewright.alarms import Alarms
-from gatewright.commands import BeginStream, GatewayCommand, Outcome, SendComment
+from gatewright.commands import BeginStream, GatewayCommand, Outcome, RecordRequest, SendComment
 from gatewright.config import ServerConfig
+from gatewright.engines.spec import EngineSpec
 from gatewright.errors import Problem
 from gatewright.events import RelayEnded
 from gatewright.ids import CommandId, LeaseId, RequestId
-from gatewright.leases import CallResult, ReleaseLease
-from gatewright.requests import AwaitingCountLease, AwaitingLease, BackingOff, Held, Request
+from gatewright.leases import AskLoads, CallResult, ReleaseLease
+from gatewright.requests import AwaitingCountLease, AwaitingLease, AwaitingLoads, BackingOff, Held, Request
 from gatewright.selection.failures import Failure
 from gatewright.selection.variants import Fits
 from gatewright.timers import Deadline, earliest
@@ -27,6 +28,7 @@ class OpenRequests:
         by_id: Every request under way.
         by_lease: Whom a lease was asked for that is not given back.
         by_command: Whom the completion of a command is awaited for.
+        ended: Records of the requests that the present event has ended.
     """
 
     def __init__(self) -> None:
@@ -35,13 +37,14 @@ class OpenRequests:
         self.by_id: dict[RequestId, Request] = {}
         self.by_lease: dict[LeaseId, Request] = {}
         self.by_command: dict[CommandId, Request] = {}
+        self.ended: list[RecordRequest] = []
         self._waiting = WaitingClients()
         self._alarms = Alarms("backoff or end of a request's time")
         self._last_id = 0
 
     def start_event(self, now: float) -> list[GatewayCommand]:
         """An event is being handled from now on; the list takes its commands."""
-        self.now, self.out = now, []
+        self.now, self.out, self.ended = now, [], []
         return self.out
 
     def add(self, request: Request) -> None:
@@ -68,7 +71,7 @@ class OpenRequests:
         self.by_lease[lease_id] = request
         if request.waits_since is None:
             request.waits_since = self.now
-        self._await(request)
+        self.await_something(request)
         self.out.append(orders.lease_to_answer(lease_id, request, fits, server))
 
     def ask_lease_to_count(self, request: Request, best_guess: Fits) -> None:
@@ -77,6 +80,13 @@ class OpenRequests:
         request.become(AwaitingCountLease(lease_id, best_guess))
         self.by_lease[lease_id] = request
         self.out.append(orders.lease_to_count(lease_id, request.model))
+
+    def ask_loads(self, request: Request, engines: tuple[EngineSpec, ...]) -> None:
+        """Ask what it would cost now to run these engines."""
+        lease_id = LeaseId(self._new_id())
+        request.become(AwaitingLoads(lease_id))
+        self.by_lease[lease_id] = request
+        self.out.append(AskLoads(lease_id=lease_id, variants=engines))
 
     def give_back(
         self, held: Held | None, failure: Failure | None = None, *, well: bool = False, suspect: bool = False
@@ -116,7 +126,7 @@ class OpenRequests:
     def back_off(self, request: Request, until: float) -> None:
         """Let time pass before the next attempt."""
         request.become(BackingOff(until))
-        self._await(request)
+        self.await_something(request)
         self.set_alarm(request)
 
     def set_alarm(self, request: Request) -> None:
@@ -137,7 +147,7 @@ class OpenRequests:
 
     # --- clients that wait
 
-    def _await(self, request: Request) -> None:
+    def await_something(self, request: Request) -> None:
         """See that a streaming client hears something while it waits."""
         if request.facts.stream:
             if request.begun_status:
@@ -189,14 +199,14 @@ class OpenRequests:
         del self.by_id[request.request_id]
         self._waiting.discard(request)
         self._alarms.discard(request)
-        self.out.append(
-            replies.record(
-                request,
-                outcome,
-                self.now,
-                status=request.begun_status or status,
-                held=held,
-                relay=relay,
-                problem=problem,
-            )
+        record = replies.record(
+            request,
+            outcome,
+            self.now,
+            status=request.begun_status or status,
+            held=held,
+            relay=relay,
+            problem=problem,
         )
+        self.out.append(record)
+        self.ended.append(record)

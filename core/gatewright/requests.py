@@ -2,12 +2,18 @@
 
 ::
 
-    (received) --> AwaitingCountLease --> Counting --+
-        |                                            v
-        +--------------------------------> AwaitingLease --> Calling --> Relaying --> (ended)
-        |                                        |             |  |       |  |
-        +--------- BackingOff <------------------+-- failed ---+--|-------+  |
-                                                                  +----------+--> Canceling --> (ended)
+    (received) --> Estimating --> AwaitingLoads --+     a model has to be chosen first
+        |                                         |
+        +--> AwaitingCountLease --> Counting --+  |     its prompt has to be counted
+        |                                      v  v
+        +------------------------------> Reserving      its cost has to be kept for it
+        |                                      v
+        +------------------------------> AwaitingLease --> Calling --> Relaying --> (ended)
+        |                                      |             |  |       |  |
+        +--------- BackingOff <----------------+-- failed ---+--|-------+  |
+                                                                +----------+--> Canceling --> (ended)
+
+Each of the steps before the call is left out where it is not needed.
 
 After a failure the request takes the way from the left again, with the same model or the next of its chain, and at once
 where it need not back off. A request ends from every state; ended requests are not kept.
@@ -16,13 +22,17 @@ where it need not back off. A request ends from every state; ended requests are 
 from types import MappingProxyType
 from typing import Final, assert_never
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from gatewright.api.facts import ApiFormat, Continuation, RequestFacts, Resumable
+from gatewright.api.transforms import Transform, transform_facts
+from gatewright.call_log import CallLog
+from gatewright.choice import Choice
 from gatewright.config import ModelConfig
 from gatewright.errors import Problem
 from gatewright.ids import CommandId, LeaseId, RequestId
 from gatewright.leases import LeaseProgress
+from gatewright.selection.decision import Decision
 from gatewright.selection.failures import Failure
 from gatewright.selection.fallback import Attempts
 from gatewright.selection.variants import Fits
@@ -48,6 +58,43 @@ class Held:
 @frozen
 class Received:
     """Nothing was decided yet; never seen between two events."""
+
+
+@frozen
+class Estimating:
+    """Somebody is asked how hard the request is.
+
+    Attributes:
+        command_id: Of the estimate.
+    """
+
+    command_id: CommandId
+
+
+@frozen
+class AwaitingLoads:
+    """The Fleet was asked what it would cost to run the candidates; answered at once.
+
+    Attributes:
+        lease_id: Of the question.
+    """
+
+    lease_id: LeaseId
+
+
+@frozen
+class Reserving:
+    """The store is asked to keep what the call may cost.
+
+    Attributes:
+        command_id: Of the reservation.
+        fits: Variants to be asked for then.
+        cost_usd: What is to be kept.
+    """
+
+    command_id: CommandId
+    fits: Fits
+    cost_usd: float
 
 
 @frozen
@@ -139,7 +186,7 @@ class Canceling:
     """Ended for everybody but the adapter, whose completion is awaited before the engine is given back.
 
     Attributes:
-        command_id: Of the call, count or relay that was canceled.
+        command_id: Of what was under way.
         held: Lease to give back.
         problem: What to tell the client; None if it is gone.
         failure: What the answer means, where it is an error that was being passed on.
@@ -152,20 +199,34 @@ class Canceling:
 
 
 RequestState = (
-    Received | AwaitingCountLease | Counting | AwaitingLease | BackingOff | Calling | Relaying | Canceling
+    Received
+    | Estimating
+    | AwaitingLoads
+    | AwaitingCountLease
+    | Counting
+    | Reserving
+    | AwaitingLease
+    | BackingOff
+    | Calling
+    | Relaying
+    | Canceling
 )
+
+_ATTEMPT: Final = frozenset({AwaitingCountLease, Reserving, AwaitingLease, BackingOff})
+"""Where an attempt begins."""
 
 TRANSITIONS: Final = MappingProxyType(
     {
-        Received: frozenset({AwaitingCountLease, AwaitingLease, BackingOff}),
-        AwaitingCountLease: frozenset({Counting, AwaitingLease}),
-        Counting: frozenset({Counting, AwaitingCountLease, AwaitingLease, BackingOff, Canceling}),
-        AwaitingLease: frozenset({AwaitingCountLease, AwaitingLease, BackingOff, Calling}),
-        BackingOff: frozenset({AwaitingCountLease, AwaitingLease, BackingOff}),
-        Calling: frozenset(
-            {Calling, AwaitingCountLease, AwaitingLease, BackingOff, Relaying, Canceling},
-        ),
-        Relaying: frozenset({Relaying, AwaitingCountLease, AwaitingLease, BackingOff, Canceling}),
+        Received: _ATTEMPT | {Estimating, AwaitingLoads},
+        Estimating: _ATTEMPT | {AwaitingLoads, Canceling},
+        AwaitingLoads: _ATTEMPT,
+        AwaitingCountLease: frozenset({Counting, Reserving, AwaitingLease}),
+        Counting: _ATTEMPT | {Counting, Canceling},
+        Reserving: _ATTEMPT | {Canceling},
+        AwaitingLease: _ATTEMPT | {Calling},
+        BackingOff: _ATTEMPT,
+        Calling: _ATTEMPT | {Calling, Relaying, Canceling},
+        Relaying: _ATTEMPT | {Relaying, Canceling},
         Canceling: frozenset({Canceling}),
     }
 )
@@ -191,6 +252,12 @@ class Request:
         broke_at: Number of failures before the one that broke off an answer; None if none did.
         resumable: What can be done with that part.
         prefill_refused: The present model does not continue answers.
+        choice: How its model was or is being chosen; None where it named one.
+        decision: What came of it.
+        reserved_for: Model for which its cost is kept in the store, and what earlier calls had cost by then; None where
+            nothing is.
+        is_rated: Its API key's rate limits were looked at.
+        log: What its calls came to.
     """
 
     request_id: RequestId
@@ -208,6 +275,37 @@ class Request:
     broke_at: int | None = None
     resumable: Resumable = Resumable.NO
     prefill_refused: bool = False
+    choice: Choice | None = None
+    decision: Decision | None = None
+    reserved_for: tuple[str, float] | None = None
+    is_rated: bool = False
+    log: CallLog = field()
+
+    @log.default
+    def _empty_log(self) -> CallLog:
+        return CallLog(self.request_id)
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it has a model."""
+        return bool(self.attempts.chain)
+
+    @property
+    def route_name(self) -> str | None:
+        """Route that it named."""
+        return self.choice.route.name if self.choice is not None else None
+
+    @property
+    def transformed_facts(self) -> RequestFacts:
+        """What it asks of the present model, after the changes for that one."""
+        transforms = self.transforms
+        return transform_facts(self.facts, transforms) if transforms else self.facts
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """Changes that its body undergoes for the present model."""
+        of_model = (self.model.transform,) if self.model.transform is not None else ()
+        return of_model if self.choice is None else of_model + self.choice.transforms
 
     @property
     def model(self) -> ModelConfig:
@@ -217,7 +315,8 @@ class Request:
     @property
     def give_up_at(self) -> float | None:
         """When it has to have ended: by the configuration, or because its client does not wait for longer."""
-        total_s, silence_s = self.attempts.chain[0].timeouts.total_s, self.facts.client_timeout_s
+        total_s = self.attempts.chain[0].timeouts.total_s if self.is_chosen else None
+        silence_s = self.facts.client_timeout_s
         if silence_s is None or self.stream_begun or self.begun_status:
             return None if total_s is None else self.received_at + total_s
         # A little before the client gives up, so that it hears why.

@@ -22,6 +22,7 @@ PRIMITIVES = {
     str: st.text(max_size=8),
     type(None): st.none(),
     object: st.none(),
+    Any: st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=8)),
 }
 
 
@@ -43,9 +44,13 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         if rest == [Ellipsis]:
             return st.lists(values_of(item), max_size=2).map(tuple)
         return st.tuples(values_of(item), *map(values_of, rest))
+    if get_origin(kind) is frozenset:
+        return st.frozensets(values_of(get_args(kind)[0]), max_size=2)
+    if kind in PRIMITIVES:
+        return PRIMITIVES[kind]
     if issubclass(kind, enum.Enum):
         return st.sampled_from(kind)
-    return PRIMITIVES[kind]
+    raise AssertionError(kind)
 
 
 SPEC = EngineSpec(model="m", context_tokens=8, connect="http://x", process=ProcessSpec(binary="b"))

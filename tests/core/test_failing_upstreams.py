@@ -39,6 +39,7 @@ from gatewright.errors import (
 )
 from gatewright.events import CallFailure, RelayFailure, ShutdownRequested
 from gatewright.leases import CallResult, LeaseEngine, ReleaseLease, ReportCall
+from gatewright.selection.beliefs import Certain
 from gatewright.timers import Deadline
 from tests.core.machines.build import (
     chat,
@@ -117,6 +118,11 @@ def ended(outcome: Outcome, name: str = "gpt", **facts: Any) -> GatewayCommand:
     return record(outcome, **{"model": name, "context_tokens": 128_000, **facts})
 
 
+class Halfway(Certain):
+    def random(self) -> float:
+        return 0.5
+
+
 def called(*models: ModelConfig, facts: Any = PLAIN, **options: Any) -> GatewayTester:
     """At second 0 the first model is called."""
     tester = GatewayTester(*(models or (GPT,)), **options)
@@ -183,7 +189,7 @@ def test_the_second_retry_waits_for_twice_as_long_and_there_is_no_third():
 
 
 def test_the_jitter_of_the_gateway_shortens_the_wait():
-    tester = called(jitter=lambda: 0.5)
+    tester = called(chance=Halfway())
     tester.failed(1)
     assert tester.gateway.wake_at.at == 1.375
 

@@ -1,5 +1,7 @@
 """Projections: what is kept of a request's steps, and what is not."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 
@@ -16,6 +18,7 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseProgress, ReleaseLease
+from gatewright.selection.decision import Decision
 from gatewright.tracing.projection import REQUEST, Step, project
 from gatewright.tracing.trace import TraceLine
 from tests.core.machines import build
@@ -133,6 +136,20 @@ def test_how_much_of_a_broken_answer_passed_is_chance() -> None:
         return [*lines[:-1], evolve(lines[-1], event=event)]
 
     assert only(broken(3)) == only(broken(30))
+
+
+def test_choices_are_compared_as_far_as_moments_make_no_difference() -> None:
+    def chosen(**changes: Any) -> list[TraceLine]:
+        lines = recorded()
+        decision = Decision(chain=("qwen",), score=0.5, confidence=0.25, complexity_score=0.125)
+        release, record = lines[-1].commands
+        assert isinstance(record, RecordRequest)
+        decided = evolve(record, decision=evolve(decision, **changes))
+        return [*lines[:-1], evolve(lines[-1], commands=(release, decided))]
+
+    assert only(chosen(score=0.5 + 1e-9, confidence=0.25 - 1e-9)) == only(chosen())
+    assert only(chosen(score=0.51)) != only(chosen())
+    assert only(chosen(complexity_score=0.125 + 1e-9)) != only(chosen())
 
 
 def test_comments_are_left_out_and_so_are_steps_of_nothing_else() -> None:

@@ -1,5 +1,4 @@
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,11 @@ from gatewright.events import (
 )
 from gatewright.ids import EngineId, HolderId, LeaseId
 from gatewright.leases import LeaseEngine, ReleaseLease
+from gatewright.selection.beliefs import Certain, Chance
 from gatewright.tracing.replay import Replay, Step, replay
 from gatewright.tracing.trace import TraceLine
 from tests.core.machines import build, world
-from tests.core.machines.recorded import Recorded, make_jitter
+from tests.core.machines.recorded import Recorded, make_chance
 from tests.golden import script
 
 
@@ -67,7 +67,7 @@ def recorded_fleet() -> list[TraceLine]:
 
 
 def replayed(lines: list[TraceLine]) -> list[Step]:
-    return list(replay(lines, make_jitter))
+    return list(replay(lines, make_chance))
 
 
 def test_a_recorded_run_replays_equal_without_its_secrets() -> None:
@@ -94,18 +94,15 @@ def test_every_golden_story_replays_equal(story: Path, monkeypatch: pytest.Monke
         recorded.append(machine)
         return machine
 
-    def never() -> float:
-        return 0.0
-
-    def gateway_of(config: Config, jitter: Callable[[], float] = never) -> Recorded:
-        return keep(Recorded.gateway(config, jitter=jitter))
+    def gateway_of(config: Config, chance: Chance | None = None) -> Recorded:
+        return keep(Recorded.gateway(config, chance=chance or Certain()))
 
     monkeypatch.setattr(world, "Gateway", gateway_of)
     monkeypatch.setattr(world, "Fleet", lambda linger_s: keep(Recorded.fleet(linger_s=linger_s)))
     script.run_script(story.read_text())
     gateway, fleet = recorded
     lines = sorted((*gateway.lines, *fleet.lines), key=lambda line: line.now)
-    steps = list(replay(lines, lambda _: never))
+    steps = list(replay(lines, lambda _: Certain()))
     assert [step for step in steps if step.differs] == []
     assert {step.run.machine for step in steps} == {"gateway", "fleet"}
 
@@ -151,7 +148,7 @@ def test_lines_of_several_machines_may_be_mixed() -> None:
 
 def test_a_source_that_begins_again_is_another_machine() -> None:
     """The process is gone, and its id belongs to another one."""
-    replaying = Replay(make_jitter)
+    replaying = Replay(make_chance)
     lines = asked_gateway().lines * 2
     steps = [replaying.take(number, line) for number, line in enumerate(lines, 1)]
     assert not any(step.differs for step in steps if step is not None)
@@ -190,10 +187,10 @@ def test_a_defect_that_was_mended_is_a_difference_and_so_is_a_new_one() -> None:
 def test_a_gateway_is_given_the_numbers_that_it_had() -> None:
     given: list[int] = []
 
-    def jitter(seed: int) -> object:
+    def chance(seed: int) -> Chance:
         given.append(seed)
-        return make_jitter(seed)
+        return make_chance(seed)
 
     lines = [*asked_gateway(seed=5).lines, *asked_gateway(seed=6, source="2").lines]
-    assert not any(step.differs for step in replay(lines, jitter))  # type: ignore[arg-type]  # it is one
+    assert not any(step.differs for step in replay(lines, chance))
     assert given == [5, 6]

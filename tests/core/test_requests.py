@@ -7,14 +7,17 @@ from gatewright.requests import (
     TRANSITIONS,
     AwaitingCountLease,
     AwaitingLease,
+    AwaitingLoads,
     BackingOff,
     Calling,
     Canceling,
     Counting,
+    Estimating,
     Held,
     Received,
     Relaying,
     Request,
+    Reserving,
 )
 from gatewright.selection.fallback import Attempts
 from gatewright.selection.variants import Fits
@@ -24,6 +27,9 @@ FITS = Fits((spec(),), 100)
 HELD = Held(lid(1), 4096)
 SAMPLES = {
     Received: Received(),
+    Estimating: Estimating(cid(1)),
+    AwaitingLoads: AwaitingLoads(lid(1)),
+    Reserving: Reserving(cid(1), FITS, 0.01),
     AwaitingCountLease: AwaitingCountLease(lid(1), FITS),
     Counting: Counting(cid(1), HELD, FITS),
     AwaitingLease: AwaitingLease(lid(1), FITS),

@@ -5,6 +5,9 @@ A script begins with prose (`#`) and the configuration, and then tells a story i
     model qwen 4096 16384 parallel=2      a local model with its variants; also: secondary, remote
     model gpt remote retries=0 fallbacks=qwen,llama total=60 prefill=assistant
     server max_wait_s=30
+    route auto estimator=model            a route over all models; also: candidates=a,b explore
+    budget monthly limit=5 scope=model
+    (models may have price=10, US dollars per million tokens, and quality=0.9)
 
     @0 request r1 qwen given=900 stream   at second 0 a client asks; also: continuable patience=10
     @2 ready qwen@4096                    two seconds later a health probe finds the engine ready
@@ -20,18 +23,27 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from gatewright.accounting.outcomes import ModelOutcome
+from gatewright.accounting.spending import BudgetConfig, BudgetScope
 from gatewright.api.facts import FIRST_ERROR_STATUS, Continuation, Resumable, UpstreamError, Usage
 from gatewright.commands import CountTokens, TellHolder
 from gatewright.config import CallTimeouts, Config, ModelConfig, Tokenization
+from gatewright.errors import BudgetExceeded, RateLimited
 from gatewright.events import (
     CallFailure,
+    ComplexityEstimated,
     ConfigReplaced,
     EngineProbed,
+    EstimationFailed,
     Health,
+    OutcomesLearnt,
     RelayEnded,
     RelayFailure,
     ShutdownRequested,
     SpecsReplaced,
+    SpendRefused,
+    SpendReserved,
+    SpendUnknown,
     StopAsked,
     TokenCountFailed,
     TokensCounted,
@@ -40,7 +52,12 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.ids import CommandId, EngineId
-from gatewright.leases import LeaseEngine, ReleaseLease, ReportCall
+from gatewright.leases import AskLoads, LeaseEngine, ReleaseLease, ReportCall
+from gatewright.route_config import EstimatorConfig, EstimatorKind, RouteConfig
+from gatewright.selection.complexity import ComplexityEstimate, TaskComplexity
+from gatewright.selection.decision import Exploration
+from gatewright.selection.profiles import Pricing
+from gatewright.selection.signals import PromptSignals
 from gatewright.tracing.rendering import render
 from tests.core.machines import build
 from tests.core.machines.world import World
@@ -81,6 +98,8 @@ class Script:
         self._wake = ""  # told only if something follows
         self._models: list[ModelConfig] = []
         self._server: dict[str, float] = {}
+        self._routes: list[RouteConfig] = []
+        self._budgets: list[BudgetConfig] = []
         self._world: World | None = None
 
     @property
@@ -90,7 +109,8 @@ class Script:
         return self._world
 
     def _config(self) -> Config:
-        return build.config(*self._models, **self._server)
+        config = build.config(*self._models, **self._server)
+        return evolve(config, routes=tuple(self._routes), budgets=tuple(self._budgets))
 
     def _observe(self, machine: str, kind: str, message: Any) -> None:
         match message:
@@ -98,7 +118,7 @@ class Script:
                 self._wake = f"    at {self.world.now:g} s the {machine} wakes"
             case _ if kind == "event":
                 self._wake = ""
-            case LeaseEngine() | ReportCall() | ReleaseLease():
+            case LeaseEngine() | ReportCall() | ReleaseLease() | AskLoads():
                 self._tell(f"gateway > fleet: {render(message)}")
             case TellHolder(news=news):
                 self._tell(f"gateway < fleet: {render(news)}")
@@ -147,6 +167,10 @@ def _model(script: Script, arguments: list[str], options: Options) -> None:
     if "gone" in rest:
         return
     extra: dict[str, Any] = {"binary": options.pop("binary")} if "binary" in options else {}
+    price = float(options.pop("price", 0))
+    described = {"pricing": Pricing(input_per_million=price, output_per_million=price)}
+    if "quality" in options:
+        described["quality"] = float(options.pop("quality"))
     limits = {
         f"{name}_s": float(options.pop(name))
         for name in ("head", "first_token", "between_chunks", "total")
@@ -158,22 +182,75 @@ def _model(script: Script, arguments: list[str], options: Options) -> None:
         extra["prefill"] = Continuation(options.pop("prefill"))
     if "remote" in rest:
         model = build.remote_model(name, **extra, **_numbers(options))
-        script._models.append(evolve(model, timeouts=evolve(model.timeouts, **limits)))
+        timeouts = evolve(model.timeouts, **limits)
+        script._models.append(evolve(model, timeouts=timeouts, profile=evolve(model.profile, **described)))
         return
     if limits:
         extra["call_timeouts"] = CallTimeouts(**limits)
     tokenization = Tokenization(binary=options.pop("tokenizer")) if "tokenizer" in options else None
     contexts = [int(word) for word in rest if word != "secondary"]
-    script._models.append(
-        build.model(
-            name,
-            *contexts,
-            secondary="secondary" in rest,
-            tokenization=tokenization,
-            **extra,
-            **_numbers(options),
-        )
+    model = build.model(
+        name,
+        *contexts,
+        secondary="secondary" in rest,
+        tokenization=tokenization,
+        **extra,
+        **_numbers(options),
     )
+    script._models.append(evolve(model, profile=evolve(model.profile, **described)))
+
+
+def _route(script: Script, arguments: list[str], options: Options) -> None:
+    name, *flags = arguments
+    candidates = tuple(options["candidates"].split(",")) if "candidates" in options else ()
+    kind = EstimatorKind(options.get("estimator", "heuristic"))
+    estimator = EstimatorConfig(kind=kind, model="estimator" if kind is EstimatorKind.MODEL else None)
+    exploration = Exploration.THOMPSON if "explore" in flags else Exploration.GREEDY
+    route = RouteConfig(name=name, candidates=candidates, estimator=estimator, exploration=exploration)
+    script._routes.append(route)
+
+
+def _budget(script: Script, arguments: list[str], options: Options) -> None:
+    scope = BudgetScope(options.get("scope", "everyone"))
+    script._budgets.append(BudgetConfig(name=arguments[0], limit_usd=float(options["limit"]), scope=scope))
+
+
+def _estimated(script: Script, arguments: list[str], options: Options) -> None:
+    request_id, complexity = arguments
+    command_id = script.work(request_id)
+    if complexity == "failed":
+        script.world.complete(EstimationFailed(command_id=command_id, reason="no answer"))
+        return
+    level = TaskComplexity(complexity)
+    estimate = ComplexityEstimate(complexity=level, score=level.level / 4, estimator="model")
+    script.world.complete(ComplexityEstimated(command_id=command_id, estimate=estimate))
+
+
+def _reserved(script: Script, arguments: list[str], options: Options) -> None:
+    request_id, *rest = arguments
+    command_id = script.work(request_id)
+    match rest:
+        case []:
+            script.world.complete(SpendReserved(command_id=command_id))
+        case ["refused"]:
+            problem = BudgetExceeded(
+                "the budget is used up", budget="monthly", resets_at=1_800_000_000
+            ).problem
+            script.world.complete(SpendRefused(command_id=command_id, problem=problem))
+        case ["limited"]:
+            problem = RateLimited("3 requests per minute", retry_after_s=20.0).problem
+            script.world.complete(SpendRefused(command_id=command_id, problem=problem, is_rate=True))
+        case _:
+            script.world.complete(SpendUnknown(command_id=command_id, reason="disk full"))
+
+
+def _learnt(script: Script, arguments: list[str], options: Options) -> None:
+    model, verdict = arguments
+    outcomes = [
+        ModelOutcome(request_id=f"{model}{number}", model=model, success=verdict == "well", at=0.0)
+        for number in range(int(options["times"]))
+    ]
+    script.world.gateway_event(OutcomesLearnt(outcomes=tuple(outcomes)))
 
 
 def _server(script: Script, arguments: list[str], options: Options) -> None:
@@ -203,7 +280,8 @@ def _request(script: Script, arguments: list[str], options: Options) -> None:
         continuable="continuable" in flags,
         client_timeout_s=numbers.get("patience"),
     )
-    script.world.receive(request_id, facts)
+    signals = PromptSignals(text_characters=numbers.get("bytes", 0)) if script.world.config.routes else None
+    script.world.receive(request_id, evolve(facts, signals=signals))
 
 
 def _gone(script: Script, arguments: list[str], options: Options) -> None:
@@ -313,6 +391,11 @@ Verb = Callable[[Script, list[str], Options], None]
 VERBS: Final[dict[str, Verb]] = {
     "model": _model,
     "server": _server,
+    "route": _route,
+    "budget": _budget,
+    "estimated": _estimated,
+    "reserved": _reserved,
+    "learnt": _learnt,
     "reload": _reload,
     "request": _request,
     "gone": _gone,

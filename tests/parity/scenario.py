@@ -45,18 +45,25 @@ class Question:
         script: What the engine or provider does; see `engine.answer`.
         outcome: How it ends.
         stream: Whether events are wanted.
+        answer_tokens: Limit of the answer.
     """
 
     model: str
     script: str
     outcome: Outcome
     stream: bool = False
+    answer_tokens: int = 8
 
     @property
     def body(self) -> dict[str, Any]:
         """Of the request."""
         message = {"role": "user", "content": f"{self.script} {SECRET}"}
-        return {"model": self.model, "messages": [message], "max_tokens": 8, "stream": self.stream}
+        return {
+            "model": self.model,
+            "messages": [message],
+            "max_tokens": self.answer_tokens,
+            "stream": self.stream,
+        }
 
 
 # Failing providers have a name each, so that what is learnt of one does not concern the others.
@@ -70,9 +77,25 @@ PROVIDERS: Final = MappingProxyType(
         "unlucky": 'retries = 0, fallbacks = { "far" }',
         "leaky": 'retries = 0, fallbacks = { "far" }',
         "vanishing": "",
+        "fine": "retries = 0, quality = 0.9, input_per_million = 10, output_per_million = 10",
+        "plain": "retries = 0, quality = 0.5, input_per_million = 1, output_per_million = 1",
+        "spent": "input_per_million = 10, output_per_million = 10",
     }
 )
 """Models of the test's own upstream, and what the configuration says of them."""
+CHOICES: Final = """
+routes = { auto = {
+  candidates = { "fine", "plain" },
+  weights = { quality = 1 },
+  fallback = { strategies = { "next_in_ranking", "cheaper" } },
+} }
+budgets = {
+  { name = "all", limit = 10 },
+  { name = "spent", per = "model", of = "spent", limit = 0.00001 },
+  { name = "fine", per = "model", of = "fine", limit = 0.0005 },
+}
+"""
+"""A route, and budgets: a large one, one that allows nothing, and one that allows a short answer of the better model."""
 QUESTIONS: Final = (
     Question("local", "plain", Outcome.ANSWERED),
     Question("local", "plain", Outcome.ANSWERED, stream=True),
@@ -94,6 +117,12 @@ QUESTIONS: Final = (
     Question("local", "broken", Outcome.BROKE_OFF, stream=True),
     Question("local", "plain", Outcome.ANSWERED),
     Question("dead", "plain", Outcome.FAILED),
+    Question("spent", "plain", Outcome.FAILED),
+    # These cost what is reserved for them: what the store warns of does not depend on whether they are settled already.
+    Question("auto", "plain", Outcome.ANSWERED, answer_tokens=9),
+    Question("auto", "plain", Outcome.ANSWERED, answer_tokens=1000),  # more than the budget of "fine" allows
+    Question("auto", "plain", Outcome.ANSWERED, stream=True, answer_tokens=9),
+    Question("auto", "failing", Outcome.FAILED),
 )
 VANISHING: Final = Question("vanishing", "held", Outcome.CANCELED, stream=True)
 HOLDING: Final = Question("far", "held", Outcome.ANSWERED, stream=True)

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from gatewright.commands import RecordRequest
+from gatewright.events import SpendRefused, SpendReserved
 from gatewright.tracing.projection import Step, project
 from gatewright.tracing.rendering import render
 from gatewright.tracing.replay import replay
 from gatewright.tracing.trace import TraceLine, read_line
-from gatewright_host.driving import make_jitter
-from tests.parity.scenario import ALL, SECRET, Scenario
+from gatewright_host.driving import make_chance
+from tests.parity.scenario import ALL, CHOICES, SECRET, Scenario
 from tests.support.gateway import Gateway
 from tests.support.gunicorn import GunicornGateway
 
@@ -22,9 +23,9 @@ def record(transport: str, trace: Path) -> bytes:
     env = {"GATEWRIGHT_TRACE": str(trace)}
     with Scenario(trace) as scenario:
         gateway = (
-            Gateway(*scenario.models, env=env)
+            Gateway(*scenario.models, env=env, more=CHOICES)
             if transport == "async"
-            else GunicornGateway(*scenario.models, workers=1, env=env)
+            else GunicornGateway(*scenario.models, workers=1, env=env, more=CHOICES)
         )
         with gateway:
             scenario.play(gateway)
@@ -51,7 +52,7 @@ def told(steps: tuple[Step, ...]) -> list[str]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_trace_replays_equal(traces: dict[str, list[TraceLine]], transport: str) -> None:
-    steps = list(replay(traces[transport], make_jitter))
+    steps = list(replay(traces[transport], make_chance))
     assert [step for step in steps if step.differs or step.raised] == []
     assert {step.run.machine for step in steps} == {"gateway", "fleet"}
     assert all(step.run.again is not None for step in steps)
@@ -63,6 +64,27 @@ def test_the_day_went_as_planned(traces: dict[str, list[TraceLine]], transport: 
     assert all(isinstance(record, RecordRequest) for record in records)
     outcomes = [record.outcome for record in records if isinstance(record, RecordRequest)]
     assert outcomes == [question.outcome for question in ALL]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_route_went_where_its_budget_allowed(traces: dict[str, list[TraceLine]], transport: str) -> None:
+    stories = [
+        steps
+        for question, steps in zip(ALL, project(traces[transport]).values(), strict=True)
+        if question.model == "auto"
+    ]
+    kinds = [
+        [type(step.event) for step in steps if type(step.event) in {SpendReserved, SpendRefused}]
+        for steps in stories
+    ]
+    assert kinds[:3] == [[SpendReserved], [SpendRefused, SpendReserved], [SpendReserved]]
+    records = [steps[-1].commands[-1] for steps in stories]
+    assert [record.model for record in records if isinstance(record, RecordRequest)] == [
+        "fine",
+        "plain",
+        "fine",
+        "plain",
+    ]
 
 
 def test_the_drivers_tell_the_same_of_every_request(traces: dict[str, list[TraceLine]]) -> None:

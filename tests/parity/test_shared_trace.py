@@ -8,7 +8,7 @@ from pathlib import Path
 from gatewright.tracing.projection import project
 from gatewright.tracing.replay import replay
 from gatewright.tracing.trace import read_line
-from gatewright_host.driving import make_jitter
+from gatewright_host.driving import make_chance
 from tests.parity.scenario import local_model
 from tests.support.gateway import wait_until
 from tests.support.gunicorn import GunicornGateway
@@ -28,7 +28,7 @@ def test_whoever_writes_to_it_can_be_told_apart(tmp_path: Path) -> None:
         assert answers == [200] * REQUESTS
         wait_until(lambda: trace.read_bytes().count(b"RecordRequest") == REQUESTS + 1, "all is recorded")
     lines = [read_line(line) for line in trace.read_bytes().splitlines()]
-    steps = list(replay(lines, make_jitter))
+    steps = list(replay(lines, make_chance))
     assert [step for step in steps if step.differs or step.raised] == []
     runs = {step.run for step in steps}
     gateways = [run for run in runs if run.machine == "gateway"]

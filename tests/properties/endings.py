@@ -3,18 +3,25 @@
 from hypothesis import strategies as st
 
 from gatewright.api.facts import Resumable, UpstreamError, Usage
-from gatewright.commands import BeginRelay, CallUpstream, CountTokens
+from gatewright.commands import BeginRelay, CallUpstream, CountTokens, EstimateComplexity, ReserveSpend
+from gatewright.errors import BudgetExceeded
 from gatewright.events import (
     CallFailure,
+    ComplexityEstimated,
     EngineProbed,
+    EstimationFailed,
     Health,
     RelayEnded,
     RelayFailure,
+    SpendRefused,
+    SpendReserved,
+    SpendUnknown,
     TokenCountFailed,
     TokensCounted,
     UpstreamAnswered,
     UpstreamFailed,
 )
+from gatewright.selection.complexity import ComplexityEstimate, TaskComplexity
 from tests.core.machines import build
 from tests.core.machines.world import Work, World
 
@@ -29,6 +36,9 @@ ERRORS = (
     *map(build.overflow, (None, 0, 700, 9000)),
 )
 STATUSES = (200, 400, 401, 404, 408, 409, 429, 500, 501, 503)
+ESTIMATES = tuple(
+    ComplexityEstimate(complexity=complexity, score=complexity.level / 4) for complexity in TaskComplexity
+)
 BREAKS = tuple(failure for failure in RelayFailure if failure is not RelayFailure.CLIENT_GONE)
 
 
@@ -39,6 +49,14 @@ def failures(world: World, work: Work):
     match work:
         case CountTokens():
             return st.just(TokenCountFailed(command_id=cid, reason="no answer"))
+        case EstimateComplexity():
+            return st.just(EstimationFailed(command_id=cid, reason="no answer"))
+        case ReserveSpend():
+            refusal = BudgetExceeded("the budget is used up", budget="monthly").problem
+            refused = st.builds(
+                SpendRefused, command_id=st.just(cid), problem=st.just(refusal), is_rate=st.booleans()
+            )
+            return refused | st.just(SpendUnknown(command_id=cid, reason="disk full"))
         case CallUpstream():
             refused = st.builds(
                 UpstreamAnswered,
@@ -73,6 +91,16 @@ def completions(world: World, work: Work):
                 lambda tokens: TokensCounted(command_id=cid, prompt_tokens=tokens)
             )
             return counted | st.just(TokenCountFailed(command_id=cid, reason="no answer"))
+        case EstimateComplexity(candidates=candidates):
+            estimated = st.builds(
+                ComplexityEstimated,
+                command_id=st.just(cid),
+                estimate=st.sampled_from(ESTIMATES),
+                chances=st.dictionaries(st.sampled_from(candidates), st.floats(0, 1)),
+            )
+            return estimated | failures(world, work)
+        case ReserveSpend():
+            return st.just(SpendReserved(command_id=cid)) | failures(world, work)
         case CallUpstream():
             well = UpstreamAnswered(command_id=cid, status=200)
             return (
@@ -112,6 +140,10 @@ def success(work: Work, *, canceled: bool):
             return TokenCountFailed(command_id=cid, reason="canceled")
         case CountTokens():
             return TokensCounted(command_id=cid, prompt_tokens=100)
+        case EstimateComplexity():
+            return EstimationFailed(command_id=cid, reason="canceled" if canceled else "not now")
+        case ReserveSpend():
+            return SpendReserved(command_id=cid)
         case CallUpstream() if canceled:
             return UpstreamFailed(command_id=cid, failure=CallFailure.CANCELED, reason="canceled")
         case CallUpstream():

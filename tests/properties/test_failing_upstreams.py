@@ -56,7 +56,7 @@ class FailingUpstreams(RuleBasedStateMachine):
 
     @initialize(immediate=st.booleans(), seed=st.integers(0, 3))
     def begin(self, immediate, seed):
-        self.world = World(CONFIG, immediate=immediate, jitter=Random(seed).random)
+        self.world = World(CONFIG, immediate=immediate, chance=Random(seed))
 
     # --- clients
 

@@ -6,34 +6,79 @@ which everybody must have got their outcome.
 
 from random import Random
 
+from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gatewright.api.facts import ApiFormat, Continuation
+from gatewright.accounting.outcomes import Feedback, ModelOutcome
+from gatewright.accounting.spending import BudgetConfig, BudgetScope, KeyFacts
+from gatewright.api.facts import ApiFormat, Continuation, Wishes
 from gatewright.commands import Outcome
-from gatewright.config import CallTimeouts, Config, Tokenization
+from gatewright.config import CallTimeouts, Config, ModelConfig, Tokenization
 from gatewright.events import (
+    BudgetsSeen,
     ConfigReplaced,
     EngineExited,
     EngineProbed,
     EngineSpawned,
+    ExperimentsSet,
     Health,
+    OutcomesLearnt,
     ShutdownRequested,
     SpecsReplaced,
     StopAsked,
     Woke,
 )
+from gatewright.route_config import (
+    ArmConfig,
+    EstimatorConfig,
+    EstimatorKind,
+    ExperimentConfig,
+    ExperimentState,
+    FallbackPolicy,
+    FallbackStrategy,
+    RouteConfig,
+)
+from gatewright.selection.decision import Exploration
+from gatewright.selection.profiles import Pricing
+from gatewright.selection.signals import PromptSignals
 from tests.core.machines import build
 from tests.core.machines.world import World
 from tests.properties.endings import completions, finish
 
 MODELS = ("qwen", "llama", "embed", "gpt", "mistral", "tiny")
+ROUTES = (
+    RouteConfig(name="auto", exploration=Exploration.THOMPSON),
+    RouteConfig(
+        name="asked",
+        candidates=("gpt", "mistral", "qwen"),
+        estimator=EstimatorConfig(kind=EstimatorKind.MODEL, model="tiny"),
+        fallback=FallbackPolicy(
+            strategies=(FallbackStrategy.LOCAL_WHEN_OFFLINE, *FallbackStrategy), max_length=2, max_attempts=5
+        ),
+        experiment=ExperimentConfig(
+            name="trial",
+            arms=(
+                ArmConfig(name="a", share=0.5),
+                ArmConfig(name="b", share=0.5, candidates=("llama", "gpt")),
+            ),
+        ),
+    ),
+)
+BUDGETS = (
+    BudgetConfig(name="monthly", limit_usd=5.0),
+    BudgetConfig(name="each", limit_usd=1.0, scope=BudgetScope.MODEL),
+)
+PRICES = {"gpt": 10.0, "mistral": 2.0, "tiny": 0.1}
+KEY = KeyFacts(
+    key_id="k", name="ci", requests_per_minute=3, budget_usd=1.0, models=frozenset({"gpt", "qwen"})
+)
 
 
-def make_config(binary: str = "llama-server") -> Config:
+def make_config(binary: str = "llama-server", *, with_routes: bool = True) -> Config:
     timeouts = {"startup_s": 20.0, "idle_s": 30.0, "stop_s": 3.0}
-    return build.config(
+    config = build.config(
         build.model("qwen", 512, 2048, 8192, parallel=2, binary=binary, **timeouts),
         build.model(
             "llama",
@@ -60,9 +105,18 @@ def make_config(binary: str = "llama-server") -> Config:
         max_wait_s=10.0,
         queue_timeout_s=60.0,
     )
+    if not with_routes:
+        return config
+    return evolve(config, models=tuple(map(priced, config.models)), routes=ROUTES, budgets=BUDGETS)
 
 
-CONFIGS = (make_config(), make_config(binary="llama-server-2"))
+def priced(model: ModelConfig) -> ModelConfig:
+    price = PRICES.get(model.name, 0.0)
+    pricing = Pricing(input_per_million=price, output_per_million=price, engine_hour=0.1)
+    return evolve(model, profile=evolve(model.profile, pricing=pricing))
+
+
+CONFIGS = (make_config(), make_config(binary="llama-server-2"), make_config(with_routes=False))
 
 
 def specs(config):
@@ -80,12 +134,14 @@ class Machines(RuleBasedStateMachine):
 
     @initialize(immediate=st.booleans())
     def begin(self, immediate):
-        self.world = World(CONFIGS[0], immediate=immediate, jitter=Random(1).random)
+        self.world = World(CONFIGS[0], immediate=immediate, chance=Random(1))
 
     # --- clients
 
     @rule(
-        model=st.sampled_from(("qwen", "qwen", "gpt", *MODELS)),
+        model=st.sampled_from(("qwen", "qwen", "gpt", "auto", "auto", "asked", *MODELS)),
+        key=st.sampled_from((None, None, KEY)),
+        wishes=st.sampled_from((None, None, Wishes(max_attempts=2), Wishes(fallbacks=("qwen",), user="u"))),
         given=st.sampled_from((0, 100, 450, 600, 3000)),
         prompt_bytes=st.sampled_from((0, 0, 300, 2000)),
         stream=st.booleans(),
@@ -93,7 +149,7 @@ class Machines(RuleBasedStateMachine):
         client_timeout_s=st.sampled_from((None, None, 3.0, 30.0)),
         is_text=st.booleans(),
     )
-    def receive(self, *, model, given, prompt_bytes, stream, answer, client_timeout_s, is_text):
+    def receive(self, *, model, given, prompt_bytes, stream, answer, client_timeout_s, is_text, key, wishes):
         self.requests += 1
         facts = build.chat(
             model,
@@ -105,6 +161,7 @@ class Machines(RuleBasedStateMachine):
             client_timeout_s=client_timeout_s,
             format=ApiFormat.COMPLETION if is_text else ApiFormat.CHAT,
         )
+        facts = evolve(facts, key=key, wishes=wishes, signals=PromptSignals(text_characters=prompt_bytes))
         self.world.receive(f"r{self.requests}", facts)
 
     @rule(
@@ -145,6 +202,20 @@ class Machines(RuleBasedStateMachine):
         commands = self.world.gateway_event(data.draw(st.sampled_from(self.used)))
         assert commands == []
         assert self.world.gateway.stale == stale + 1
+
+    @rule(
+        model=st.sampled_from(MODELS),
+        success=st.booleans(),
+        left_usd=st.sampled_from((0.0, 1.0)),
+        promoted=st.sampled_from((None, "a", "b")),
+    )
+    def news_of_the_store(self, *, model, success, left_usd, promoted):
+        outcome = ModelOutcome(request_id="other", model=model, success=success, at=-5.0)
+        feedback = Feedback(request_id="r1", score=float(success), at=0.0)
+        self.world.gateway_event(OutcomesLearnt(outcomes=(outcome,), feedback=(feedback,)))
+        self.world.gateway_event(BudgetsSeen(left_usd={f"each/model={model}": left_usd}))
+        state = ExperimentState(experiment="trial", promoted=promoted, is_ended=promoted is None)
+        self.world.gateway_event(ExperimentsSet(states=(state,)))
 
     # --- engines
 

@@ -151,7 +151,7 @@ class Simulation:
             Drained: lambda _: setattr(self, "drained", True),
         }
         self._outages: dict[str, float] = {}  # until when a provider's model answers nobody
-        self.world = World(configs[0], observe=self._observe, jitter=Random(seed).random)
+        self.world = World(configs[0], observe=self._observe, chance=Random(seed))
         for each in traffic:
             self._arrive_later(each)
 

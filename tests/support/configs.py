@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gatewright.config import Config
-from gatewright.config_schema import config_warnings, read_config
+from gatewright.configuration.schema import config_warnings, read_config
 from gatewright.errors import ConfigError
 
 PORT_ARGS = ["--port", "${PORT}"]

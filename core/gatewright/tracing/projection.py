@@ -26,6 +26,9 @@ _SECONDS: Final = re.compile(r"\b\d+(\.\d+)?(?= m?s\b)")
 _PID: Final = re.compile(r"(?<=\bpid )\d+")
 _WAIT_HEADER: Final = "x-gw-wait-ms"
 _BLOT: Final = "N"
+_FADING: Final = frozenset(("score", "confidence"))
+"""Of a choice: what was learnt counts for less with every moment."""
+_DIGITS: Final = 3
 
 
 @frozen
@@ -91,7 +94,7 @@ class _Blotter:
     def message(self, message: Any) -> Any:
         """The message as it would have been anywhere."""
         if isinstance(message, RelayEnded) and message.failure is not None:
-            message = attrs.evolve(message, relayed_bytes=0)
+            message = attrs.evolve(message, relayed_bytes=0, relayed_tokens=0)
         return self._value("", message)
 
     def _value(self, name: str, value: Any) -> Any:
@@ -101,8 +104,10 @@ class _Blotter:
             case int() if name in self._numbers:
                 known = self._numbers[name]
                 return known.setdefault(value, len(known) + 1)
-            case int() | float() if name.endswith("_s"):
+            case int() | float() if name.endswith(("_s", "_ms")) or name == "at":
                 return 0.0
+            case float() if name in _FADING:
+                return round(value, _DIGITS)
             case str():
                 return self._text(value)
             case (str(header), str()) if header == _WAIT_HEADER:

@@ -31,6 +31,9 @@ _NAMES: Final = MappingProxyType(
 )
 
 
+_SMALL: Final = 0.01
+
+
 def render(message: Any) -> str:
     """One line, in which what is long or always the same is left out."""
     words = [type(message).__name__]
@@ -82,7 +85,8 @@ def _value_text(value: Any) -> str:  # noqa: PLR0911  # one for each kind of val
         case bool() | None:
             return "yes" if value else "no"
         case float():
-            return f"{round(value, 3):g}"
+            # Times to the millisecond; amounts of money are often smaller.
+            return f"{round(value, 3):g}" if abs(value) >= _SMALL else f"{value:.3g}"
         case Enum():
             return str(value.value)
         case str():

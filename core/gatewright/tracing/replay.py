@@ -8,10 +8,11 @@ from attrs import define, field, frozen
 from gatewright.events import FleetStarted, GatewayStarted
 from gatewright.fleet import Fleet
 from gatewright.gateway import Gateway
+from gatewright.selection.beliefs import Chance
 from gatewright.tracing.trace import TraceLine, as_recorded
 
-MakeJitter = Callable[[int], Callable[[], float]]
-"""Gives the numbers of a seed, as the driver of the recorded Gateway had them."""
+MakeChance = Callable[[int], Chance]
+"""Gives the random numbers of a seed, as the driver of the recorded Gateway had them."""
 
 
 @define(eq=False)
@@ -72,13 +73,13 @@ class Replay:
     """Replays a trace line by line, and keeps nothing of it but its machines.
 
     Args:
-        make_jitter: Gives the numbers of a Gateway's seed.
+        make_chance: Gives the numbers of a Gateway's seed.
 
     Attributes:
         runs: Machines so far, in the order of their beginnings.
     """
 
-    _make_jitter: MakeJitter
+    _make_chance: MakeChance
     runs: list[Run] = field(factory=list, init=False)
     _current: dict[tuple[str, str], Run] = field(factory=dict, init=False)
 
@@ -101,21 +102,21 @@ class Replay:
     def _make(self, event: object) -> Gateway | Fleet | None:
         match event:
             case GatewayStarted(config=config, seed=seed):
-                return Gateway(config, self._make_jitter(seed))
+                return Gateway(config, self._make_chance(seed))
             case FleetStarted(linger_s=linger_s, now=now):
                 return Fleet(linger_s=linger_s, now=now)
             case _:
                 return None
 
 
-def replay(lines: Iterable[TraceLine], make_jitter: MakeJitter) -> Iterator[Step]:
+def replay(lines: Iterable[TraceLine], make_chance: MakeChance) -> Iterator[Step]:
     """All steps of a trace, told again.
 
     Args:
         lines: The whole trace.
-        make_jitter: Gives the numbers of a Gateway's seed.
+        make_chance: Gives the numbers of a Gateway's seed.
     """
-    replaying = Replay(make_jitter)
+    replaying = Replay(make_chance)
     for number, line in enumerate(lines, 1):
         step = replaying.take(number, line)
         if step is not None:

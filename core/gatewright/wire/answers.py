@@ -11,6 +11,9 @@ import msgspec
 from gatewright.api.facts import ApiFormat, Usage
 from gatewright.wire.json_text import read_object
 
+_MOST_TOKENS: Final = 2**53
+"""What an upstream may say; beyond this a float no longer holds every whole number."""
+
 
 class _Choice(msgspec.Struct):
     finish_reason: Any = None
@@ -315,4 +318,6 @@ def _usage_of_timings(timings: dict[str, Any]) -> Usage:
 def _tokens(value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(0, value), _MOST_TOKENS)

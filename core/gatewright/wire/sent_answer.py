@@ -14,6 +14,8 @@ from gatewright.wire.sse import data_lines, event_data, split_events
 
 MAX_RAW_BYTES: Final = 65_536
 """Events that are kept undecoded at most: they are some fifty times as large as their text."""
+CHARACTERS_PER_TOKEN: Final = 4
+"""Of text that nobody has counted."""
 MAX_TEXT_CHARACTERS: Final = 4_194_304
 """Of a longer answer nothing is known, and nothing can be continued."""
 
@@ -120,6 +122,14 @@ class SentAnswer:
         """Chunks with text or reasoning: an estimate, since a chunk may hold several tokens."""
         self._read()
         return self._tokens
+
+    @property
+    def likely_tokens(self) -> int | None:
+        """Estimate of all tokens, for where nobody counts them; None if there is more than text, or what nobody can read."""
+        self._read()
+        if not self._is_readable or self._has_more:
+            return None
+        return max(self._tokens, self._characters // CHARACTERS_PER_TOKEN)
 
     @property
     def has_tool_calls(self) -> bool:

@@ -6,6 +6,8 @@ that tell something, and says at the same time that they are JSON.
 
 from typing import Final, Protocol
 
+import msgspec
+
 from gatewright.api.facts import ApiFormat, Usage
 from gatewright.wire.answers import AnswerReader
 from gatewright.wire.json_text import is_json, is_object
@@ -68,6 +70,7 @@ class StreamTap(AnswerReader):
     Args:
         format: How to read the events.
         choices: Answers side by side that are awaited.
+        keeps_usage: An event that tells nothing but the tokens is not passed on: the client has not asked for it.
 
     Attributes:
         events: See `Tap`.
@@ -76,8 +79,9 @@ class StreamTap(AnswerReader):
         closed: Whatever else comes, nothing passes any more.
     """
 
-    def __init__(self, format: ApiFormat, choices: int = 1) -> None:  # noqa: A002 - the word that facts use
+    def __init__(self, format: ApiFormat, choices: int = 1, *, keeps_usage: bool = False) -> None:  # noqa: A002 - the word that facts use
         super().__init__(format, choices)
+        self._keeps_usage = keeps_usage
         self.events = 0
         self.malformed = 0
         self.refusal: bytes | None = None
@@ -118,7 +122,7 @@ class StreamTap(AnswerReader):
 
     def _read_block(self, block: bytes) -> bool:
         """Read a block of events that are one JSON object each, as nearly all are; False if this one is not so."""
-        if b"\r" in block:
+        if b"\r" in block or (self._keeps_usage and _may_be_usage_alone(block)):
             return False
         count = block.count(b"\n\n")
         lines = event_data(block) if count == 1 else data_lines(block, count)
@@ -180,7 +184,7 @@ class StreamTap(AnswerReader):
         if self.saw_error:
             self.closed = True
             self.refusal = data
-        return not self.saw_error
+        return not self.saw_error and not (self._keeps_usage and _is_usage_alone(data))
 
     def _last_event(self, rest: bytes) -> bytes:
         event = rest.rstrip(b"\r\n") + b"\n\n"
@@ -250,3 +254,27 @@ class PassTap(AnswerReader):
 def _may_tell(block: bytes) -> bool:
     """Whether a block of an unknown format may say more than nothing; being wrong costs a parse, not an error."""
     return b'"usage"' in block or b"error" in block
+
+
+class _UsageAlone(msgspec.Struct):
+    choices: list[msgspec.Raw] | None = None
+    usage: dict[str, msgspec.Raw] | None = None
+
+
+_USAGE_ALONE: Final = msgspec.json.Decoder(_UsageAlone)
+
+
+def _may_be_usage_alone(block: bytes) -> bool:
+    """Whether an event of a block may have no choices; being wrong costs a parse."""
+    return b"[]" in block or b"[ ]" in block
+
+
+def _is_usage_alone(data: bytes) -> bool:
+    """Whether an event is the one that `include_usage` adds: no choices, and the tokens (OpenAI's chat and completions)."""
+    if not _may_be_usage_alone(data):
+        return False
+    try:
+        event = _USAGE_ALONE.decode(data)
+    except msgspec.DecodeError:
+        return False
+    return event.choices == [] and event.usage is not None

@@ -15,7 +15,7 @@ from gatewright.events import CallFailure, RelayFailure
 from gatewright.wire.answer_kinds import AnswerKind, kind_of, kind_of_bytes
 from gatewright.wire.beginnings import holds_token
 from gatewright.wire.client import BodyData, ClientExchange, ResponseEnd, ResponseHead, UpstreamBroken
-from gatewright.wire.sent_answer import SentAnswer
+from gatewright.wire.sent_answer import CHARACTERS_PER_TOKEN, SentAnswer
 from gatewright.wire.server import NEED_DATA, NeedData
 from gatewright.wire.splice import Splice
 from gatewright.wire.sse import event_data, split_events
@@ -38,6 +38,8 @@ ERROR_BODY_BYTES: Final = 65_536
 """More of an upstream's error passes, but is not read for its meaning."""
 MAX_HELD_EVENT_BYTES: Final = 65_536
 """A stream that is longer has begun, whether or not its first token was recognised."""
+MOST_READ_AGAIN: Final = 2000
+"""Events of a stream up to which its text is read for its tokens where nobody counted them."""
 MAX_HELD_DOCUMENT_BYTES: Final = 1_048_576
 """A document that is longer has begun; from there on it passes as it comes."""
 
@@ -51,6 +53,7 @@ class UpstreamAnswer:
         sent: What the client has of earlier attempts at this answer; this attempt adds to it.
         continuation: How the upstream was asked for the rest; None if the client has nothing yet.
         must_stream: The client's stream has begun, if only with comments: nothing else can be passed on.
+        keeps_usage: The event that tells the tokens was asked for by us, and is not for the client.
 
     Attributes:
         head: Status and headers, once they are here.
@@ -66,6 +69,7 @@ class UpstreamAnswer:
         continuation: Continuation | None = None,
         *,
         must_stream: bool = False,
+        keeps_usage: bool = False,
     ) -> None:
         self.head: ResponseHead | None = None
         self.ended = False
@@ -75,6 +79,7 @@ class UpstreamAnswer:
         self._sent = sent
         self._splice = None if continuation is None else Splice(sent, continuation, facts.format)
         self._must_stream = must_stream or continuation is not None
+        self._keeps_usage = keeps_usage
         self._kind = AnswerKind.UNKNOWN
         self._tap: Tap = PassTap()
         self._stream: StreamTap | None = None
@@ -95,6 +100,23 @@ class UpstreamAnswer:
     def finish_reason(self) -> str | None:
         """As the upstream put it."""
         return self._tap.finish_reason
+
+    @property
+    def relayed_tokens(self) -> int:
+        """Tokens of the answer in what was taken, by estimate; 0 where they were counted, and in what is no answer.
+
+        An event is many times as large as its text, so its size tells nothing.
+        """
+        if self.usage is not None or self._kind is AnswerKind.ERROR:
+            return 0
+        if self._stream is None:
+            return self.relayed_bytes // CHARACTERS_PER_TOKEN
+        events = self._stream.events
+        if events > MOST_READ_AGAIN or self._splice is not None:
+            # Most have a token each. Of another attempt, or of what was cut off, the text is not this one's.
+            return events
+        likely = self._sent.likely_tokens
+        return events if likely is None else likely
 
     @property
     def in_event(self) -> bool:
@@ -165,7 +187,9 @@ class UpstreamAnswer:
         if self._must_stream and kind in {AnswerKind.DOCUMENT, AnswerKind.OPAQUE}:
             return _malformed("the upstream was asked for a stream, and answered with something else")
         if kind is AnswerKind.STREAM:
-            self._tap = self._stream = StreamTap(self._facts.format, self._facts.choices)
+            self._tap = self._stream = StreamTap(
+                self._facts.format, self._facts.choices, keeps_usage=self._keeps_usage
+            )
         elif kind is AnswerKind.DOCUMENT:
             self._tap = BodyTap(self._facts.format)
         return None

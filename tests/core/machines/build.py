@@ -13,7 +13,7 @@ from gatewright.config import (
     ServerConfig,
     Tokenization,
 )
-from gatewright.config_calls import default_timeouts
+from gatewright.configuration.calls import default_timeouts
 from gatewright.engines.spec import EngineSpec, EngineTimeouts, ProcessSpec
 from gatewright.ids import CommandId, EngineId, HolderId, LeaseId, RequestId
 

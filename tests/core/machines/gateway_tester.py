@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from attrs import evolve
+
+from gatewright.accounting.outcomes import ModelOutcome
 from gatewright.api.facts import RequestFacts, UpstreamError
 from gatewright.commands import BeginRelay, CallUpstream, CountTokens, GatewayCommand, Outcome, RecordRequest
 from gatewright.config import ModelConfig
@@ -21,19 +24,24 @@ from gatewright.events import (
 )
 from gatewright.gateway import Gateway
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseLost, LeaseProgress, LeaseRefused
-from gatewright.selection.fallback import Jitter
+from gatewright.selection.beliefs import Chance
 from tests.core.machines.build import PATH, config, rid
 
 URL = "http://engine"
 
 
 class GatewayTester:
-    """Its methods answer the last lease and the last count, call or relay that was commanded."""
+    """Its methods answer the last lease and the last count, call or relay that was commanded.
 
-    def __init__(self, *models: ModelConfig, jitter: Jitter = lambda: 0.0, **server: float) -> None:
-        self.gateway = Gateway(config(*models, **server), jitter)
+    What a record says of each model's outcome is kept in `outcomes`, and left out of the commands: tests that are about
+    something else need not repeat it.
+    """
+
+    def __init__(self, *models: ModelConfig, chance: Chance | None = None, **server: float) -> None:
+        self.gateway = Gateway(config(*models, **server), chance)
         self.lease: LeaseEngine | None = None
         self.work: CountTokens | CallUpstream | BeginRelay | None = None
+        self.outcomes: list[ModelOutcome] = []
 
     def tell(self, now: float, event: GatewayEvent) -> list[GatewayCommand]:
         commands = self.gateway.handle(event, now)
@@ -42,7 +50,12 @@ class GatewayTester:
                 self.lease = command
             elif isinstance(command, CountTokens | CallUpstream | BeginRelay):
                 self.work = command
-        return commands
+            elif isinstance(command, RecordRequest):
+                self.outcomes += command.outcomes
+        return [
+            evolve(command, outcomes=()) if isinstance(command, RecordRequest) else command
+            for command in commands
+        ]
 
     # --- clients
 

@@ -1,18 +1,18 @@
 """Machines whose steps are kept, as a driver would trace them."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 from gatewright.config import Config
 from gatewright.events import FleetStarted, GatewayStarted
 from gatewright.fleet import Fleet
 from gatewright.gateway import Gateway
+from gatewright.selection.beliefs import Chance
 from gatewright.tracing.trace import TraceLine, handle_traced, read_line, write_line
 
 
-def make_jitter(seed: int) -> Callable[[], float]:
-    return random.Random(seed).random
+def make_chance(seed: int) -> Chance:
+    return random.Random(seed)
 
 
 class Recorded:
@@ -27,10 +27,10 @@ class Recorded:
 
     @classmethod
     def gateway(
-        cls, config: Config, *, seed: int = 7, source: str = "1", jitter: Callable[[], float] | None = None
+        cls, config: Config, *, seed: int = 7, source: str = "1", chance: Chance | None = None
     ) -> "Recorded":
         started = GatewayStarted(config=config, seed=seed)
-        return cls(Gateway(config, jitter or make_jitter(seed)), "gateway", started, 0.0, source)
+        return cls(Gateway(config, chance or make_chance(seed)), "gateway", started, 0.0, source)
 
     @classmethod
     def fleet(cls, *, linger_s: float | None = None, now: float = 0.0, source: str = "1") -> "Recorded":

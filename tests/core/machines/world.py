@@ -20,6 +20,7 @@ from gatewright.commands import (
     CutConnection,
     DiscardAnswer,
     Drained,
+    EstimateComplexity,
     ExitHost,
     FailStream,
     FleetCommand,
@@ -28,6 +29,7 @@ from gatewright.commands import (
     Outcome,
     ProbeEngine,
     RecordRequest,
+    ReserveSpend,
     SendComment,
     SendProblem,
     SignalEngine,
@@ -40,10 +42,12 @@ from gatewright.engines.spec import EngineSpec
 from gatewright.errors import EngineHostLost
 from gatewright.events import (
     ClientGone,
+    ComplexityEstimated,
     EngineExited,
     EngineProbed,
     EngineSpawned,
     EngineSpawnFailed,
+    EstimationFailed,
     FleetEvent,
     GatewayEvent,
     HolderAttached,
@@ -51,6 +55,9 @@ from gatewright.events import (
     LeaseAsked,
     RelayEnded,
     RequestReceived,
+    SpendRefused,
+    SpendReserved,
+    SpendUnknown,
     TokenCountFailed,
     TokensCounted,
     UpstreamAnswered,
@@ -61,6 +68,7 @@ from gatewright.fleet import Fleet
 from gatewright.gateway import Gateway
 from gatewright.ids import CommandId, EngineId, HolderId, LeaseId, RequestId
 from gatewright.leases import (
+    AskLoads,
     LeaseEngine,
     LeaseGranted,
     LeaseLost,
@@ -68,16 +76,31 @@ from gatewright.leases import (
     LeasePurpose,
     LeaseRefused,
     LeaseRequest,
+    LoadsTold,
     ReleaseLease,
     ReportCall,
 )
-from gatewright.requests import AwaitingCountLease, AwaitingLease, BackingOff, Canceling
-from gatewright.selection.fallback import ATTEMPTS_IN_PERIOD, MOST_RETRIES, PERIOD_S, Jitter
+from gatewright.requests import AwaitingCountLease, AwaitingLease, AwaitingLoads, BackingOff, Canceling
+from gatewright.selection.beliefs import Chance
+from gatewright.selection.fallback import ATTEMPTS_IN_PERIOD, MOST_RETRIES, PERIOD_S
 
 Observe = Callable[[str, str, Any], None]
 """Told (machine, "event" | "command", message) of everything that goes in and comes out."""
 
-Work = CountTokens | CallUpstream | BeginRelay
+Work = CountTokens | CallUpstream | BeginRelay | EstimateComplexity | ReserveSpend
+
+Completion = (
+    UpstreamAnswered
+    | UpstreamFailed
+    | RelayEnded
+    | TokensCounted
+    | TokenCountFailed
+    | ComplexityEstimated
+    | EstimationFailed
+    | SpendReserved
+    | SpendRefused
+    | SpendUnknown
+)
 
 
 @frozen
@@ -108,6 +131,7 @@ class Client:
     calls: list[Call] = field(factory=list)
     overflowed: bool = False
     relay: RelayEnded | None = None
+    accounts: set[str] = field(factory=set)  # on which something may be reserved
 
 
 @define
@@ -131,7 +155,7 @@ class World:
         immediate: Whether the machines' messages to each other arrive at once; otherwise when `carry_*` is called.
         linger_s: Of the Fleet.
         observe: Told of everything.
-        jitter: Of the Gateway.
+        chance: Of the Gateway.
     """
 
     def __init__(
@@ -141,11 +165,11 @@ class World:
         immediate: bool = True,
         linger_s: float | None = None,
         observe: Observe = lambda *_: None,
-        jitter: Jitter = lambda: 0.0,
+        chance: Chance | None = None,
     ) -> None:
         self.config = config
         self.now = 0.0
-        self.gateway = Gateway(config, jitter)
+        self.gateway = Gateway(config, chance)
         self.fleet = Fleet(linger_s=linger_s)
         self.holder = HolderId(1)
         self.observe = observe
@@ -159,7 +183,9 @@ class World:
         self.spawns: dict[CommandId, SpawnEngine] = {}
         self.probes: dict[CommandId, ProbeEngine] = {}
         self.processes: dict[EngineId, Process] = {}
-        self.asked: dict[LeaseId, LeaseEngine] = {}  # as the Gateway sees it: not answered, not released
+        self.asked: dict[
+            LeaseId, LeaseEngine | AskLoads
+        ] = {}  # as the Gateway sees it: not answered, not released
         self.granted: dict[LeaseId, LeaseGranted] = {}
         self.reported: set[LeaseId] = set()
         self.held: dict[tuple[HolderId, LeaseId], LeaseGranted] = {}  # as the Fleet sees it
@@ -207,7 +233,7 @@ class World:
             case LeaseGranted(lease_id=lease_id) if lease_id in self.asked:
                 del self.asked[lease_id]
                 self.granted[lease_id] = news
-            case LeaseRefused(lease_id=lease_id):
+            case LeaseRefused(lease_id=lease_id) | LoadsTold(lease_id=lease_id):
                 self.asked.pop(lease_id, None)
             case LeaseLost(lease_id=lease_id):
                 self.granted.pop(lease_id, None)
@@ -233,13 +259,13 @@ class World:
         self.clients[RequestId(request_id)].gone = True
         self.gateway_event(ClientGone(request_id=RequestId(request_id)))
 
-    def complete(
-        self, event: UpstreamAnswered | UpstreamFailed | RelayEnded | TokensCounted | TokenCountFailed
-    ) -> None:
-        """A count, call or relay has come to its end."""
+    def complete(self, event: Completion) -> None:
+        """A count, call or relay has come to its end, or an estimate or reservation."""
         work = self.work.pop(event.command_id)
         self.canceled.discard(event.command_id)
         client = self.clients[work.request_id]
+        if isinstance(work, ReserveSpend) and not isinstance(event, SpendRefused):
+            client.accounts |= {charge.account for charge in work.charges}
         if isinstance(event, UpstreamAnswered):
             client.holds_answer = True
             client.overflowed = event.error is not None and event.error.overflow
@@ -311,7 +337,7 @@ class World:
 
     def _note_gateway(self, command: GatewayCommand) -> None:
         match command:
-            case LeaseEngine(lease_id=lease_id):
+            case LeaseEngine(lease_id=lease_id) | AskLoads(lease_id=lease_id):
                 self.asked[lease_id] = command
                 self.to_fleet.append(command)
             case ReleaseLease(lease_id=lease_id):
@@ -334,7 +360,7 @@ class World:
 
     def _note_for_client(self, client: Client, command: GatewayCommand) -> None:
         match command:
-            case CountTokens() | CallUpstream() | BeginRelay():
+            case CountTokens() | CallUpstream() | BeginRelay() | EstimateComplexity() | ReserveSpend():
                 assert not client.gone
                 assert not self._working(command.request_id), "one thing at a time"
                 assert command.command_id not in self.work
@@ -372,17 +398,25 @@ class World:
                 assert client.head_sent
                 assert not client.answer_ended
                 client.answer_ended = True
-            case RecordRequest(request_id=request_id, outcome=outcome):
-                assert not self._working(request_id), "ended with a completion outstanding"
-                assert not client.holds_answer
-                assert client.answer_ended or outcome is Outcome.CANCELED, "the client got no end"
-                assert command.attempts == len(client.calls)
-                if outcome in {Outcome.ANSWERED, Outcome.UPSTREAM_ERROR}:
-                    assert client.relay is not None
-                    assert client.relay.failure is None, "a broken answer that counts as a whole one"
+            case RecordRequest():
+                self._check_record(client, command)
                 client.record = command
             case _:
                 raise AssertionError(command)
+
+    def _check_record(self, client: Client, record: RecordRequest) -> None:
+        assert not self._working(record.request_id), "ended with a completion outstanding"
+        assert not client.holds_answer
+        assert client.answer_ended or record.outcome is Outcome.CANCELED, "the client got no end"
+        assert record.attempts == len(client.calls)
+        settled = {charge.account for charge in record.charges}
+        assert client.accounts <= settled, "what was reserved is settled"
+        assert record.charged_usd.keys() <= settled
+        assert len(record.outcomes) <= len(client.calls)
+        assert record.cost_usd >= sum(outcome.cost_usd for outcome in record.outcomes) - 1e-12
+        if record.outcome in {Outcome.ANSWERED, Outcome.UPSTREAM_ERROR}:
+            assert client.relay is not None
+            assert client.relay.failure is None, "a broken answer that counts as a whole one"
 
     def _note_call(self, client: Client, request_id: RequestId) -> None:
         attempts = self.gateway._open.by_id[request_id].attempts
@@ -393,7 +427,7 @@ class World:
             return  # to an engine that was not asked before: no repetition
         of_model = [call for call in calls if call.model is model and not call.is_move]
         assert len(of_model) <= 1 + min(MOST_RETRIES, model.retries), "repeated too often"
-        most = attempts.chain[0].max_attempts
+        most = attempts.chain[0].max_attempts if attempts.limit is None else attempts.limit
         assert most is None or sum(not call.is_move for call in calls) <= most, "too many calls"
         if len(calls) > ATTEMPTS_IN_PERIOD:
             within_s = calls[-1].at - calls[-1 - ATTEMPTS_IN_PERIOD].at
@@ -434,6 +468,9 @@ class World:
         assert self.gateway.active == len(alive)
         books = self.gateway._open
         assert books.by_id.keys() == alive
+        for lease_id, asked in list(self.asked.items()):
+            if isinstance(asked, AskLoads) and lease_id not in books.by_lease:
+                del self.asked[lease_id]  # whoever asked has ended, and a question is not released
         working = {work.request_id for work in self.work.values()}
         waiting = {books.by_lease[lease_id].request_id for lease_id in self.asked}
         open_leases = len(self.asked) + len(self.granted)
@@ -447,7 +484,7 @@ class World:
                     assert request_id not in working | waiting
                     assert wake_at is not None
                     assert wake_at.at <= until, "it is not woken"
-                case AwaitingLease() | AwaitingCountLease():
+                case AwaitingLease() | AwaitingCountLease() | AwaitingLoads():
                     assert request_id in waiting - working, "somebody waits for nothing"
                 case _:
                     assert request_id in working - waiting, "somebody waits for nothing"
@@ -485,8 +522,12 @@ class World:
         known = {key[1] for key in self.fleet._asked}
         assert known == self.asked.keys() | self.granted.keys()
         assert {key[1] for key in self.held if key[0] == self.holder} == self.granted.keys()
-        counting = [lease for lease in self.asked.values() if lease.purpose is LeasePurpose.COUNT]
-        assert not counting, "a count lease is answered at once"
+        questions = [
+            asked
+            for asked in self.asked.values()
+            if isinstance(asked, AskLoads) or asked.purpose is LeasePurpose.COUNT
+        ]
+        assert not questions, "a count lease or a question is answered at once"
 
     def check_finished(self) -> None:
         """Everything has come to its end."""

@@ -1,10 +1,11 @@
 """How an answer that has begun goes on and ends."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.api.facts import ApiFormat, Resumable, UpstreamError, Usage
+from gatewright.api.facts import ApiFormat, RequestFacts, Resumable, UpstreamError, Usage
 from gatewright.events import RelayFailure
 from gatewright.wire.client import ClientExchange
 from gatewright.wire.sent_answer import SentAnswer
@@ -169,6 +170,31 @@ def test_what_is_taken_counts_as_sent():
     assert answer.is_finished
     assert (answer.usage, answer.finish_reason) == (Usage(prompt_tokens=3, completion_tokens=1), "stop")
     assert answer.take() == STOP + USAGE
+
+
+@pytest.mark.parametrize(
+    ("body", "asked", "tokens"),
+    [
+        (delta(role="assistant", content="") + HELLO * 3 + STOP + DONE, facts(), 3),
+        (delta(content="x" * 400) + STOP + DONE, facts(), 100),  # many tokens in an event
+        (delta(reasoning_content="hm") + HELLO + STOP + DONE, facts(), 2),
+        (HELLO * 3 + STOP + USAGE + DONE, facts(), 0),  # the upstream has counted
+        (delta(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}]) + STOP + DONE, facts(), 3),
+        (HELLO + delta(content="b", index=1) + STOP + delta("stop", 1) + DONE, facts(choices=2), 5),
+        (event({"type": "response.output_text.delta", "delta": "a"}), facts(ApiFormat.RESPONSES), 1),
+    ],
+)
+def test_tokens_that_nobody_counts_are_estimated_by_text_and_events(
+    body: bytes, asked: RequestFacts, tokens: int
+):
+    assert drive([response(body)], asked).relayed_tokens == tokens
+
+
+def test_tokens_of_a_document_are_estimated_by_its_size():
+    body = msgspec.json.encode({"choices": [{"message": {"content": "x" * 400}, "finish_reason": "stop"}]})
+    assert drive([response(body, JSON)], facts()).relayed_tokens == len(body) // 4
+    error = msgspec.json.encode({"error": {"message": "x" * 400}})
+    assert drive([response(error, JSON, 400)], facts()).relayed_tokens == 0
 
 
 def test_nothing_can_be_taken_before_the_answer_has_begun():
