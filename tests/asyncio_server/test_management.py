@@ -1,0 +1,64 @@
+"""What the store holds, on a server that reads its configuration again."""
+
+import json
+import signal
+
+from tests.support.gateway import Gateway, wait_until
+
+FAR = '{ name = "far", engine = presets.engines.openai, connect = "http://127.0.0.1:1" }'
+NEW = '{ name = "new", engine = presets.engines.openai, connect = "http://127.0.0.1:1" }'
+
+
+def names(gateway: Gateway) -> list[str]:
+    _, _, body = gateway.request("GET", "/v1/models")
+    return [model["id"] for model in json.loads(body)["data"]]
+
+
+def test_registered_models_outlive_a_reload_and_a_restart():
+    with Gateway(FAR) as gateway:
+        registered = {"name": "mine", "connect": "http://127.0.0.1:1"}
+        assert gateway.request("POST", "/api/models", registered)[0] == 201
+        assert names(gateway) == ["far", "mine"]
+        gateway.write_config(FAR, NEW)
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "configuration replaced" in gateway.log, "it has read its configuration again")
+        assert names(gateway) == ["far", "new", "mine"]
+        assert gateway.request("DELETE", "/api/models/mine")[0] == 204
+        assert names(gateway) == ["far", "new"]
+        assert gateway.request("POST", "/api/models", registered)[0] == 201
+        gateway.stop()
+        gateway.start()
+        wait_until(lambda: names(gateway) == ["far", "new", "mine"], "it knows what it knew")
+
+
+def test_the_file_wins_over_the_store():
+    with Gateway(FAR) as gateway:
+        registered = {"name": "new", "connect": "http://127.0.0.1:2", "quality": 0.125}
+        assert gateway.request("POST", "/api/models", registered)[0] == 201
+        gateway.write_config(FAR, NEW)
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "configuration replaced" in gateway.log, "it has read its configuration again")
+        assert names(gateway) == ["far", "new"]
+        _, _, body = gateway.request("GET", "/api/models/new")
+        assert json.loads(body)["source"] == "config"
+        assert gateway.request("DELETE", "/api/models/new")[0] == 409
+
+
+def test_a_server_without_a_store_serves_and_says_so():
+    with Gateway(FAR, more="store = { enabled = false }") as gateway:
+        assert names(gateway) == ["far"]
+        assert gateway.request("GET", "/api/keys")[0] == 503
+        assert gateway.request("GET", "/metrics")[0] == 200
+
+
+def test_a_store_that_is_away_from_the_start_lets_nobody_in_who_might_need_a_key():
+    away = 'store = { url = "postgresql+psycopg://nobody@127.0.0.1:1/none" }'
+    with Gateway(FAR, more=away) as gateway:
+        status, headers, body = gateway.request("GET", "/v1/models")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "keys_unknown")
+        assert headers["retry-after"] == "1"
+        assert gateway.request("GET", "/health")[0] == 200
+    with Gateway(FAR, server='api_keys = { "key" }', more=away) as gateway:
+        assert gateway.request("GET", "/v1/models", headers={"x-api-key": "key"})[0] == 200
