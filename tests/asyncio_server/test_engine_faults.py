@@ -45,7 +45,7 @@ def test_kill_9_in_mid_stream_goes_unnoticed(slow_model: Path) -> None:
         assert b'"error"' not in broken
         ids = set(re.findall(rb'"id":"([^"]+)"', broken))
         assert len(ids) == 1, "to the client it is one answer"
-        assert "attempts 2" in gateway.log
+        wait_until(lambda: "attempts 2" in gateway.log, "the record is logged")
 
 
 def test_kill_9_in_mid_stream_ends_with_an_error_event_where_nothing_can_be_continued(

@@ -214,7 +214,9 @@ def test_a_slow_client_slows_the_upstream_and_not_the_memory() -> None:
             blocked.set()
 
     with Upstream(endless) as upstream, Gateway(upstream.lua("m")) as gateway:
-        gateway.request("GET", "/health")
+        assert (
+            gateway.request("GET", "/api/keys")[0] == 200
+        )  # the store is open, and loaded with all it needs
         before = psutil.Process(gateway.pid).memory_info().rss
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
         with stream_lines(gateway, body) as response:

@@ -10,7 +10,7 @@ from gatewright.config import Config
 from gatewright.events import ConfigReplaced, FleetStarted, GatewayStarted
 from gatewright.tracing.replay import replay
 from gatewright.tracing.trace import TraceLine, read_line
-from gatewright_host.driving import make_jitter
+from gatewright_host.driving import make_chance
 from tests.support.gateway import Gateway, model_lua, wait_until
 
 
@@ -42,7 +42,7 @@ def test_a_recorded_trace_replays_equal_and_holds_no_text(tiny_model: Path, tmp_
     assert len(started) == 2
     (replaced,) = [line.event for line in lines if isinstance(line.event, ConfigReplaced)]
     assert isinstance(replaced.config, Config)
-    steps = list(replay(lines, make_jitter))
+    steps = list(replay(lines, make_chance))
     assert len(steps) == len(lines) - 2 > 30
     assert [step for step in steps if step.differs] == []
     assert {step.run.machine for step in steps} == {"gateway", "fleet"}
@@ -57,7 +57,7 @@ def test_two_servers_may_write_to_one_file(tmp_path: Path) -> None:
     with Gateway(nowhere, env=env) as one, Gateway(nowhere, env=env) as other:
         for gateway in (one, other):
             assert gateway.chat("far")[0] == 502
-    steps = list(replay(lines_of(trace), make_jitter))
+    steps = list(replay(lines_of(trace), make_chance))
     assert {step.run.source for step in steps} == {str(one.pid), str(other.pid)}
     assert [step for step in steps if step.differs] == []
 

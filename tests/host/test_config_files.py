@@ -2,9 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from gatewright.api.transforms import Transform
 from gatewright.config import EngineKind, TcpListener, Tokenization, UnixListener
 from gatewright.engines.spec import EngineTimeouts
 from gatewright.errors import ConfigError
+from gatewright.route_config import StoreConfig
+from gatewright.selection.criteria import WEIGHTS, Prefer
 from gatewright_host.config_files import LoadedConfig, find_config, load_config
 
 PROTOTYPE = Path(__file__).parents[1] / "data" / "prototype.lua"
@@ -241,3 +244,59 @@ def test_a_prototype_file_loads_unchanged():
     assert embed.variants[0].place == "secondary:embed"
     # Only that these programs and models are not on this machine.
     assert all("does not exist" in line or "no such file" in line for line in loaded.warnings)
+
+
+# --- routes, budgets and the store ---
+
+
+def test_routes_budgets_and_store_come_through(load):
+    loaded = load(
+        """
+        server = {}
+        models = { { name = "a", provider = "openai" }, { name = "b", provider = "openai" } }
+        routes = { auto = { candidates = { "a", "b" }, prefer = "cost", transform = { overrides = { top_k = 4.0 } } } }
+        budgets = { { name = "monthly", limit = 50 } }
+        store = { url = "postgresql://db/gatewright", retention_days = false }
+        """
+    )
+    config = loaded.config
+    (route,) = config.routes
+    assert (route.name, route.candidates, route.weights) == ("auto", ("a", "b"), WEIGHTS[Prefer.COST])
+    assert route.transform == Transform(overrides={"top_k": 4})
+    assert [budget.name for budget in config.budgets] == ["monthly"]
+    assert config.store == StoreConfig(url="postgresql://db/gatewright", retention_days=None)
+
+
+@pytest.mark.parametrize(
+    ("url", "resolved"),
+    [
+        ("sqlite:///gw.db", "sqlite:///{here}/gw.db"),
+        ("sqlite:///~/gw.db", "sqlite:///{home}/gw.db"),
+        ("sqlite:////var/gw.db", "sqlite:////var/gw.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite:///file:gw.db?uri=true", "sqlite:///file:gw.db?uri=true"),
+        ("sqlite://", "sqlite://"),
+        ("postgresql+psycopg:///gw", "postgresql+psycopg:///gw"),
+    ],
+)
+def test_a_store_in_a_file_is_a_path_like_any_other(load, tmp_path, home, url, resolved):
+    loaded = load(
+        f'server = {{}}; models = {{ {{ name = "a", provider = "openai" }} }}; store = {{ url = "{url}" }}'
+    )
+    assert loaded.config.store.url == resolved.format(here=tmp_path, home=home)
+
+
+def test_an_estimator_that_this_python_cannot_run(load, monkeypatch):
+    some = 'server = {} models = { { name = "a", provider = "openai" } } '
+    custom = (
+        'routes = { auto = { estimator = { kind = "custom", python = "no_such_package.module:guess" } } }'
+    )
+    learned = 'routes = { auto = { estimator = "learned" } }'
+    assert load(some + custom).warnings == (
+        "auto: estimator no_such_package.module:guess: there is no Python module no_such_package",
+    )
+    assert load(some + learned).warnings == ()
+    monkeypatch.setattr("gatewright_host.config_files.find_spec", lambda _: None)
+    assert load(some + learned).warnings == (
+        "auto: the learned estimator needs scikit-learn: install gatewright[learned]",
+    )

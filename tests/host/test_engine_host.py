@@ -10,7 +10,7 @@ from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseRefused, 
 from gatewright.tracing.replay import replay
 from gatewright.tracing.trace import TraceLine, read_line, write_line
 from gatewright_host import engine_host
-from gatewright_host.driving import make_jitter
+from gatewright_host.driving import make_chance
 from gatewright_host.engine_host import EngineHost, HostRunning
 from gatewright_host.host_lock import Announcement, read_announcement
 from gatewright_host.process_group import living_members
@@ -344,7 +344,7 @@ def test_a_recorded_trace_replays_equal(run: Run, state: StateDir) -> None:
             await news.end(2)
         assert any(isinstance(line.event, LeaseAsked) for line in lines)
         again = [read_line(write_line(line)) for line in lines]
-        steps = list(replay(again, make_jitter))
+        steps = list(replay(again, make_chance))
         assert len(steps) == len(lines) - 1
         assert not any(step.differs for step in steps)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.config import Config, Margin, ServerConfig
-from gatewright.config_schema import config_warnings
+from gatewright.configuration.schema import config_warnings
 from gatewright.engines.spec import EngineTimeouts
 from gatewright.errors import ConfigError
 from gatewright_host import gguf_config

@@ -38,6 +38,13 @@ def server(load, expression: str) -> Any:
     return load(f"server = {expression}\nmodels = {{}}")["server"]
 
 
+def test_the_globals_of_a_configuration_and_no_others(load):
+    names = ("server", "models", "routes", "budgets", "store")
+    source = "\n".join(f"{name} = {{ name = '{name}' }}" for name in (*names, "other"))
+    assert load(source) == {name: {"name": name} for name in names}
+    assert load("server = {}\nlocal routes = {}") == {"server": {}}
+
+
 # --- values ---
 
 

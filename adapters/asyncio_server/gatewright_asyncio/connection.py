@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import time
 from typing import Final, assert_never
 
-from gatewright.api.access import check_access
-from gatewright.api.endpoints import Endpoint, match_endpoint
+from attrs import evolve
+
+from gatewright.accounting.spending import KeyFacts
+from gatewright.api.access import Access, check_access
+from gatewright.api.endpoints import MANAGED, Endpoint, match_endpoint, needs_admin
 from gatewright.api.facts import ApiFormat
 from gatewright.api.request import read_request
 from gatewright.errors import InvalidRequest, ModelNotFound, Problem
@@ -25,7 +29,9 @@ from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.exchange import Exchange
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream, StreamLost, StreamTimeout
+from gatewright_asyncio.threads import ASKED_BY_ALL, MANAGING, run_in
 from gatewright_host.local_answers import JSON, LINGER_S, late_request, local_document
+from gatewright_host.management import Management, is_waiting_for_keys, wait_for_keys
 from gatewright_host.upstream_calls import ClientRequest
 
 logger: Final = logging.getLogger("gatewright.server")
@@ -173,15 +179,11 @@ class ClientConnection:
 
     async def _answer(self, answer: Answer, request_id: RequestId, head: RequestHead) -> None:
         service = self._service
-        refused = check_access(
-            head.method,
-            head.target,
-            head.headers,
-            service.config.server,
-            local_hosts=service.local_hosts,
-            over_unix_socket=self._over_unix_socket,
-        )
-        endpoint = refused if refused is not None else match_endpoint(head.method, head.target)
+        access = self._check(head)
+        if is_waiting_for_keys(access, service.keeper):
+            await run_in(ASKED_BY_ALL, wait_for_keys, service.keeper)
+            access = self._check(head)
+        endpoint = access.problem or match_endpoint(head.method, head.target)
         if isinstance(endpoint, Problem):
             self._wire.next_event()  # a request without a body ends here, and need not cost its connection
             await self._refuse(answer, request_id, endpoint)
@@ -189,10 +191,41 @@ class ClientConnection:
         body = await self._read_body()
         if isinstance(body, Problem):
             await self._refuse(answer, request_id, body, format_=endpoint.format)
+        elif endpoint.kind in MANAGED:
+            await self._answer_from_store(answer, request_id, head, endpoint, body, key=access.key)
         elif endpoint.is_local:
             self._answer_locally(answer, request_id, endpoint)
         else:
-            await self._answer_by_engine(answer, request_id, head, endpoint, body)
+            await self._answer_by_engine(answer, request_id, head, endpoint, body, key=access.key)
+
+    def _check(self, head: RequestHead) -> Access:
+        keeper = self._service.keeper
+        return check_access(
+            head.method,
+            head.target,
+            head.headers,
+            self._service.config.server,
+            keys=keeper.key_book if keeper is not None else None,
+            now_s=time.time(),
+            local_hosts=self._service.local_hosts,
+            over_unix_socket=self._over_unix_socket,
+        )
+
+    async def _answer_from_store(
+        self,
+        answer: Answer,
+        request_id: RequestId,
+        head: RequestHead,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        key: KeyFacts | None,
+    ) -> None:
+        service = self._service
+        management = Management(service.office, lambda: service.config)
+        pool = MANAGING if needs_admin(head.target) else ASKED_BY_ALL
+        status, headers, document = await run_in(pool, management.answer, endpoint, head, body, key)
+        answer.whole(status, headers + encode_headers((("x-request-id", request_id),)), document)
 
     def _answer_locally(self, answer: Answer, request_id: RequestId, endpoint: Endpoint) -> None:
         try:
@@ -203,18 +236,32 @@ class ClientConnection:
         answer.whole(200, JSON + encode_headers((("x-request-id", request_id),)), document)
 
     async def _answer_by_engine(
-        self, answer: Answer, request_id: RequestId, head: RequestHead, endpoint: Endpoint, body: bytes
+        self,
+        answer: Answer,
+        request_id: RequestId,
+        head: RequestHead,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        key: KeyFacts | None,
     ) -> None:
         try:
-            facts = read_request(endpoint, head.headers, body)
+            facts = read_request(endpoint, head.headers, body, self._service.config)
         except InvalidRequest as error:
             answer.problem(error.problem, endpoint.format, (("x-request-id", request_id),))
             return
-        request = ClientRequest(request_id, head, facts, body)
+        request = ClientRequest(request_id, head, evolve(facts, key=key), body)
         if self._service.dumps is not None:
             answer.dump = self._service.dumps.begin(request_id, body)
+        metrics = self._service.office.metrics if self._service.office is not None else None
+        if metrics is not None:
+            metrics.begin(request_id)
         try:
-            await Exchange(self._service.driver, self._service.pool, answer, request).run()
+            await Exchange(
+                self._service.driver, self._service.pool, answer, request, self._service.office
+            ).run()
         finally:
+            if metrics is not None:
+                metrics.gone(request_id)
             if answer.dump is not None:
                 answer.dump.close()

@@ -19,17 +19,19 @@ from gatewright.commands import (
     CutConnection,
     DiscardAnswer,
     Drained,
+    EstimateComplexity,
     FailStream,
     GatewayCommand,
     Log,
     RecordRequest,
+    ReserveSpend,
     SendComment,
     SendProblem,
 )
 from gatewright.events import GatewayEvent, Woke
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
-from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
+from gatewright.leases import AskLoads, LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
 from gatewright.tracing.trace import Trace, handle_traced
 from gatewright_host.driving import MACHINE, RequestCommand
 from gatewright_host.log_setup import log_level_of
@@ -113,12 +115,14 @@ class Driver:
 
     def _carry_out(self, command: GatewayCommand) -> None:
         match command:
-            case LeaseEngine() | ReportCall() | ReleaseLease():
+            case LeaseEngine() | ReportCall() | ReleaseLease() | AskLoads():
                 self.link.send(command)
             case (
                 CallUpstream()
                 | BeginRelay()
                 | CountTokens()
+                | EstimateComplexity()
+                | ReserveSpend()
                 | DiscardAnswer()
                 | BeginStream()
                 | SendComment()

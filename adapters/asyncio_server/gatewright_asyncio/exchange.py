@@ -19,22 +19,30 @@ from gatewright.commands import (
     CountTokens,
     CutConnection,
     DiscardAnswer,
+    EstimateComplexity,
     FailStream,
     RecordRequest,
+    ReserveSpend,
     SendComment,
     SendProblem,
 )
 from gatewright.events import (
     CallFailure,
     ClientGone,
+    ComplexityEstimated,
+    EstimationFailed,
     RelayEnded,
     RelayFailure,
     RequestReceived,
+    SpendRefused,
+    SpendReserved,
+    SpendUnknown,
     TokenCountFailed,
     TokensCounted,
     UpstreamAnswered,
     UpstreamFailed,
 )
+from gatewright.wire.fields import Headers
 from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import NeedData
 from gatewright.wire.upstream_answer import Begun, CallBroken, Unanswered, UpstreamAnswer
@@ -42,8 +50,10 @@ from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.relay import Relay
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
+from gatewright_asyncio.threads import ESTIMATING, RESERVING, run_in
 from gatewright_asyncio.upstreams import Connection, UpstreamPool
-from gatewright_host.driving import RequestCommand
+from gatewright_host.back_office import BackOffice, KeptAnswer
+from gatewright_host.driving import NO_OFFICE, RequestCommand
 from gatewright_host.request_log import log_record
 from gatewright_host.tokenizer_program import count_with_program
 from gatewright_host.upstream_calls import (
@@ -55,6 +65,7 @@ from gatewright_host.upstream_calls import (
     count_call,
     count_request,
     read_count,
+    transformed_body,
     upstream_request,
 )
 
@@ -69,13 +80,24 @@ class Exchange:
         pool: Connections to upstreams.
         answer: Way back to the client.
         request: The request.
+        office: Keeps records and asks estimators; None where nobody does.
     """
 
-    def __init__(self, driver: Driver, pool: UpstreamPool, answer: Answer, request: ClientRequest) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        pool: UpstreamPool,
+        answer: Answer,
+        request: ClientRequest,
+        office: BackOffice | None = None,
+    ) -> None:
         self._driver = driver
         self._pool = pool
         self._answer = answer
         self._request = request
+        self._office = office
+        self._kept: bytearray | None = None
+        self._kept_headers: Headers = ()
         self._id = request.request_id
         self._facts = request.facts
         self._sent = SentAnswer(request.facts)
@@ -143,6 +165,10 @@ class Exchange:
                 self._driver.submit(await self._relay(command))
             case CountTokens():
                 self._driver.submit(await self._count(command))
+            case EstimateComplexity():
+                self._driver.submit(await self._estimate(command))
+            case ReserveSpend():
+                self._driver.submit(await self._reserve(command))
             case DiscardAnswer():
                 self._drop_upstream()
             case BeginStream() | SendComment():
@@ -155,6 +181,9 @@ class Exchange:
                 self._answer.cut()
             case RecordRequest():
                 log_record(command)
+                if self._office is not None:
+                    answer = KeptAnswer(self._kept_headers, bytes(self._kept)) if self._kept else None
+                    self._office.record(command, self._request, answer)
                 return True
             case _ as unreachable:
                 assert_never(unreachable)
@@ -165,6 +194,18 @@ class Exchange:
         if self._connection is not None:
             self._pool.give_back(self._connection)
         self._connection = self._upstream = None
+
+    # --- choosing
+
+    async def _estimate(self, command: EstimateComplexity) -> ComplexityEstimated | EstimationFailed:
+        if self._office is None:
+            return EstimationFailed(command_id=command.command_id, reason=NO_OFFICE)
+        return await run_in(ESTIMATING, self._office.estimate, command, self._request)
+
+    async def _reserve(self, command: ReserveSpend) -> SpendReserved | SpendRefused | SpendUnknown:
+        if self._office is None:
+            return SpendUnknown(command_id=command.command_id, reason=NO_OFFICE)
+        return await run_in(RESERVING, self._office.reserve, command)
 
     # --- calling
 
@@ -180,7 +221,13 @@ class Exchange:
             # Without its completion the request would never end, and its engine never be free again.
             logger.exception("a bug: the call of %s failed", self._id)
             return self._call_failed(command, CallFailure.BROKEN, str(error))
-        return UpstreamAnswered(command_id=command.command_id, status=begun.status, error=begun.error)
+        upstream = self._upstream
+        return UpstreamAnswered(
+            command_id=command.command_id,
+            status=begun.status,
+            error=begun.error,
+            usage=upstream.usage if upstream is not None and upstream.ended else None,
+        )
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()
@@ -227,6 +274,7 @@ class Exchange:
             self._sent,
             command.continuation,
             must_stream=command.must_stream,
+            keeps_usage=command.asks_usage,
         )
         patience = Patience(command, monotonic())
         for piece in request.pieces(connection.exchange, connection.address):
@@ -258,7 +306,13 @@ class Exchange:
         assert self._upstream is not None
         assert self._connection is not None
         try:
-            ended = await Relay(command, self._upstream, self._connection, self._answer, self._sent).run()
+            if command.keeps_answer and self._kept is None:
+                self._kept = bytearray()
+                self._kept_headers = self._upstream.head.headers if self._upstream.head is not None else ()
+            relay = Relay(
+                command, self._upstream, self._connection, self._answer, self._sent, kept=self._kept
+            )
+            ended = await relay.run()
         except Exception as error:
             logger.exception("a bug: the relay of %s failed", self._id)
             ended = RelayEnded(command_id=command.command_id, failure=RelayFailure.BROKEN, reason=str(error))
@@ -272,7 +326,8 @@ class Exchange:
     async def _count(self, command: CountTokens) -> TokensCounted | TokenCountFailed:
         try:
             if command.tokenization is not None:
-                text = prompt_text(self._facts, self._request.body)
+                body = transformed_body(self._request, command.transforms, command.provider)
+                text = prompt_text(self._facts, body)
                 tokens = await asyncio.to_thread(
                     count_with_program, command.tokenization, text, self._facts.messages
                 )
@@ -283,7 +338,7 @@ class Exchange:
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 
     async def _count_on_engine(self, command: CountTokens) -> int:
-        request = count_request(self._request)
+        request = count_request(self._request, command)
         try:
             begun = await self._begin_answer(request, count_call(command))
             assert self._upstream is not None

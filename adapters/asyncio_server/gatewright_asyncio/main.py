@@ -15,7 +15,7 @@ import click
 from attrs import evolve
 
 from gatewright.config import Config, Listener, LogFormat, LogLevel, ServerConfig
-from gatewright.config_schema import read_config
+from gatewright.configuration.schema import read_config
 from gatewright.errors import ConfigError
 from gatewright_asyncio.listeners import CannotListen
 from gatewright_asyncio.server import Server
@@ -26,6 +26,7 @@ from gatewright_host.log_setup import set_up_logging
 from gatewright_host.state_dir import StateDirError
 from gatewright_host.trace_file import open_trace
 
+SWITCH_INTERVAL_S: Final = 0.0005
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 
@@ -129,7 +130,7 @@ class _Overrides:
             server = evolve(server, log_level=LogLevel(self._log_level))
         if self._log_format is not None:
             server = evolve(server, log_format=LogFormat(self._log_format))
-        return Config(server=server, models=config.models)
+        return evolve(config, server=server)
 
 
 def _parse_listen(listen: tuple[str, ...], server: ServerConfig) -> tuple[Listener, ...]:
@@ -158,17 +159,26 @@ def _serve(config: Config, chosen: ChosenConfig, overrides: _Overrides) -> int:
             logger.warning("configuration: %s", warning)
         return overrides.apply(loaded.config)
 
-    def announce(urls: tuple[str, ...]) -> None:
+    def freeze() -> None:
         # What start-up made stays for good: the collector need not look at it again and again (4 ms each time).
         gc.collect()
         gc.freeze()
+
+    def announce(urls: tuple[str, ...]) -> None:
+        freeze()
+        # The store's thread works beside the event loop: it is not to keep it waiting for Python's usual 5 ms.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         names = ", ".join(model.name for model in config.models)
         logger.info("listening on %s; models: %s", ", ".join(urls), names)
 
     async def run() -> None:
         with open_trace(os.environ) or contextlib.nullcontext() as trace:
             server = Server(
-                config, reload=reload if path is not None else None, on_listening=announce, trace=trace
+                config,
+                reload=reload if path is not None else None,
+                on_listening=announce,
+                on_settled=freeze,
+                trace=trace,
             )
             await server.run()
 

@@ -16,7 +16,7 @@ from gatewright.wire.upstream_answer import AnswerEnded, RelayBroken, UpstreamAn
 from gatewright_asyncio.answer import Answer
 from gatewright_asyncio.streams import StreamLost, StreamTimeout
 from gatewright_asyncio.upstreams import Connection
-from gatewright_host.upstream_calls import LAST_WORDS_S, UNBUFFERED, RelayStopped
+from gatewright_host.upstream_calls import LAST_WORDS_S, MOST_KEPT_BYTES, UNBUFFERED, RelayStopped
 
 
 class Relay:
@@ -28,6 +28,7 @@ class Relay:
         connection: Where the rest of it comes from.
         answer: Way to the client.
         sent: What the client has of it.
+        kept: Takes a copy of the body, up to `MOST_KEPT_BYTES`; None where none is wanted.
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class Relay:
         connection: Connection,
         answer: Answer,
         sent: SentAnswer,
+        *,
+        kept: bytearray | None = None,
     ) -> None:
         self._command = command
         self._upstream = upstream
         self._stream = connection.stream
         self._answer = answer
         self._sent = sent
+        self._kept = kept
         self._pieces: list[bytes] = []
 
     async def run(self) -> RelayEnded:
@@ -62,6 +66,7 @@ class Relay:
             usage=self._upstream.usage,
             finish_reason=self._upstream.finish_reason,
             relayed_bytes=self._upstream.relayed_bytes,
+            relayed_tokens=self._upstream.relayed_tokens,
             error=stopped.error if stopped is not None else None,
             resumable=self._sent.resumable if stopped is not None else Resumable.NO,
         )
@@ -96,6 +101,8 @@ class Relay:
 
     def _take(self) -> None:
         if data := self._upstream.take():
+            if self._kept is not None:
+                self._kept += data[: MOST_KEPT_BYTES - len(self._kept)]
             self._pieces.append(self._answer.body(data))
 
     def _write(self) -> None:

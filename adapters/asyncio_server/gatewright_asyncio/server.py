@@ -16,14 +16,16 @@ from gatewright.api.errors import render_problem
 from gatewright.config import Config
 from gatewright.engines.spec import EngineSpec
 from gatewright.errors import ConfigError, TooManyConnections
-from gatewright.events import ConfigReplaced, ShutdownRequested
+from gatewright.events import ConfigReplaced, GatewayEvent, ShutdownRequested
 from gatewright.tracing.trace import Trace
 from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.connection import ClientConnection
 from gatewright_asyncio.driver import Driver
 from gatewright_asyncio.listeners import CannotListen, Listeners
+from gatewright_asyncio.own_requests import ask
 from gatewright_asyncio.service import Service
 from gatewright_asyncio.streams import Stream
+from gatewright_host.back_office import BackOffice
 from gatewright_host.driving import make_gateway
 from gatewright_host.dumps import Dumps
 from gatewright_host.log_setup import set_up_logging
@@ -35,6 +37,9 @@ logger: Final = logging.getLogger("gatewright.server")
 CUT_S: Final = 5.0
 """How long cut requests may take to come to their end, and clients to take the last bytes of answers."""
 
+_SETTLED_WITHIN_S: Final = 30.0
+_LOOK_S: Final = 0.2
+
 LoadConfig = Callable[[], Config]
 
 
@@ -45,6 +50,7 @@ class Server:
         config: First configuration.
         reload: Reads the configuration again; None where it did not come from a file.
         on_listening: Called with the URLs once requests are taken.
+        on_settled: Called once all that start-up loads in the background is there.
         trace: Told of every step of both machines; None tells nobody.
     """
 
@@ -54,12 +60,14 @@ class Server:
         *,
         reload: LoadConfig | None = None,
         on_listening: Callable[[tuple[str, ...]], None] | None = None,
+        on_settled: Callable[[], None] | None = None,
         trace: Trace | None = None,
     ) -> None:
         self._trace = trace
         self._config = config
         self._reload = reload
         self._on_listening = on_listening
+        self._on_settled = on_settled
         self._connections: set[ClientConnection] = set()
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
@@ -85,6 +93,9 @@ class Server:
             self._fleet = fleet
             self._driver.link = fleet
             self._tasks = tasks
+            office = self._service.office = self._open_office(state)
+            office.keep_figures()
+            office.start()
             self._listeners = Listeners(
                 lambda stream: self._accept(stream, over_unix_socket=False),
                 lambda stream: self._accept(stream, over_unix_socket=True),
@@ -95,6 +106,7 @@ class Server:
                     self._service.local_hosts = self._listeners.hosts
                     if self._on_listening is not None:
                         self._on_listening(self._listeners.urls)
+                    tasks.start_soon(self._settle, office)
                     await self._stopping.wait()
                     await self._drain()
                     await self._flush()
@@ -106,6 +118,36 @@ class Server:
                     self._driver.close()
                     with anyio.CancelScope(shield=True):
                         await self._stop_engines()
+                        await anyio.to_thread.run_sync(office.close)
+
+    async def _settle(self, office: BackOffice) -> None:
+        """Wait for the store, which loads beside the first requests."""
+        with anyio.move_on_after(_SETTLED_WITHIN_S):
+            while not office.keeper.is_ready and not self._stopping.is_set():  # noqa: ASYNC110  # set by another thread
+                await anyio.sleep(_LOOK_S)
+        if self._on_settled is not None and not self._stopping.is_set():
+            self._on_settled()
+
+    def _open_office(self, state: StateDir) -> BackOffice:
+        loop = asyncio.get_running_loop()
+
+        def submit(event: GatewayEvent) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to tell
+                loop.call_soon_threadsafe(self._driver.submit, event)
+
+        def use_config(config: Config) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._use_config, config)
+
+        def ask_model(body: bytes, task: str, timeout_s: float) -> str:
+            return ask(self._service, loop, body, task, timeout_s)
+
+        return BackOffice(self._config, state, submit, ask_model, on_config=use_config)
+
+    def _use_config(self, config: Config) -> None:
+        """The store knows other models now."""
+        self._service.config = config
+        self._driver.submit(ConfigReplaced(config=config))
 
     def _open_dumps(self, config: Config) -> None:
         directory = config.server.dumps_dir
@@ -154,11 +196,13 @@ class Server:
         except CannotListen as error:
             logger.error("configuration not replaced: %s", error)  # noqa: TRY400  # the text says it all
             return
-        old, self._config, self._service.config = self._config, config, config
+        office = self._service.office
+        joined = office.replace_config(config) if office is not None else config
+        old, self._config, self._service.config = self._config, config, joined
         self._service.local_hosts = self._listeners.hosts
         self._open_dumps(config)
         set_up_logging(config.server.log_level, config.server.log_format)
-        self._driver.submit(ConfigReplaced(config=config))
+        self._driver.submit(ConfigReplaced(config=joined))
         self._fleet.replace_specs(_specs(old), _specs(config))
         logger.info("configuration replaced: %d models", len(config.models))
 

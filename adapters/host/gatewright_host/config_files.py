@@ -3,15 +3,17 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from attrs import evolve, frozen
 
 from gatewright.config import Config, Listener, ModelConfig, ServerConfig, UnixListener
-from gatewright.config_schema import config_warnings, read_config
+from gatewright.configuration.schema import config_warnings, read_config
 from gatewright.engines.spec import EngineSpec, ProcessSpec
 from gatewright.errors import ConfigError
+from gatewright.route_config import EstimatorKind, RouteConfig
 from gatewright_host.lua_config import load_lua
 
 FILE_NAME: Final = "gatewright.lua"
@@ -64,7 +66,7 @@ def find_config(explicit: Path | None, env: Mapping[str, str], cwd: Path) -> Pat
 def load_config(path: Path) -> LoadedConfig:
     """Load a configuration file.
 
-    Relative paths in it (a `binary` with a slash, `work_dir`, `state_dir`, `dumps_dir`, `listen_unix`) start at the
+    Relative paths in it (a `binary` with a slash, `work_dir`, `state_dir`, `dumps_dir`, `listen_unix`, a SQLite file) start at the
     file's directory, and `~` is the home directory. What is missing on this machine is a warning only: one model
     with a bad path must not keep the others from running.
 
@@ -81,6 +83,8 @@ def load_config(path: Path) -> LoadedConfig:
     warnings = [*config_warnings(config), *_socket_warnings(config.server)]
     for model in config.models:
         warnings += _model_warnings(model)
+    for route in config.routes:
+        warnings += _estimator_warnings(route)
     # Variants mostly share their program: one line is enough.
     return LoadedConfig(config=config, path=path, warnings=tuple(dict.fromkeys(warnings)))
 
@@ -123,7 +127,23 @@ def _resolve_config(config: Config, base: Path) -> Config:
         state_dir=None if server.state_dir is None else _resolve(server.state_dir, base),
         dumps_dir=None if server.dumps_dir is None else _resolve(server.dumps_dir, base),
     )
-    return Config(server=server, models=tuple(_resolve_model(model, base) for model in config.models))
+    return evolve(
+        config,
+        server=server,
+        models=tuple(_resolve_model(model, base) for model in config.models),
+        store=evolve(config.store, url=_resolve_url(config.store.url, base)),
+    )
+
+
+def _resolve_url(url: str | None, base: Path) -> str | None:
+    """A SQLite file is a path like any other; other URLs are left alone."""
+    if url is None:
+        return None
+    scheme, slashes, path = url.partition(":///")
+    is_file = (
+        scheme.partition("+")[0] == "sqlite" and path not in ("", ":memory:") and not path.startswith("file:")
+    )
+    return scheme + slashes + _resolve(path, base) if is_file else url
 
 
 def _resolve_listener(listener: Listener, base: Path) -> Listener:
@@ -167,6 +187,18 @@ def _model_warnings(model: ModelConfig) -> Iterator[str]:
     for spec in model.variants:
         if spec.process is not None:
             yield from _program_warnings(model.name, spec.process)
+
+
+def _estimator_warnings(route: RouteConfig) -> Iterator[str]:
+    """What an estimator needs and this Python does not have."""
+    arms = route.experiment.arms if route.experiment is not None else ()
+    for estimator in (route.estimator, *(arm.estimator for arm in arms if arm.estimator is not None)):
+        if estimator.kind is EstimatorKind.LEARNED and find_spec("sklearn") is None:
+            yield f"{route.name}: the learned estimator needs scikit-learn: install gatewright[learned]"
+        if estimator.kind is EstimatorKind.CUSTOM and estimator.function is not None:
+            package = estimator.function.partition(":")[0].partition(".")[0]
+            if find_spec(package) is None:
+                yield f"{route.name}: estimator {estimator.function}: there is no Python module {package}"
 
 
 def _program_warnings(label: str, process: ProcessSpec) -> Iterator[str]:

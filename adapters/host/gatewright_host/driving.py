@@ -2,7 +2,6 @@
 
 import random
 import secrets
-from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -13,23 +12,29 @@ from gatewright.commands import (
     CountTokens,
     CutConnection,
     DiscardAnswer,
+    EstimateComplexity,
     FailStream,
     RecordRequest,
+    ReserveSpend,
     SendComment,
     SendProblem,
 )
 from gatewright.config import Config
 from gatewright.events import GatewayStarted
 from gatewright.gateway import Gateway
+from gatewright.selection.beliefs import Chance
 from gatewright.tracing.trace import Trace, TraceLine
 
 MACHINE: Final = "gateway"
 """Name of the machine in traces."""
+NO_OFFICE: Final = "this process keeps no records"
 _SEED_BITS: Final = 48
 """Every reader of JSON takes a number of so many for a whole one."""
 
 RequestCommand = (
-    CountTokens
+    EstimateComplexity
+    | ReserveSpend
+    | CountTokens
     | CallUpstream
     | BeginRelay
     | DiscardAnswer
@@ -54,9 +59,9 @@ def make_gateway(config: Config, trace: Trace | None) -> Gateway:
     if trace is not None:
         started = GatewayStarted(config=config, seed=seed)
         trace(TraceLine(machine=MACHINE, now=monotonic(), event=started, commands=()))
-    return Gateway(config, make_jitter(seed))
+    return Gateway(config, make_chance(seed))
 
 
-def make_jitter(seed: int) -> Callable[[], float]:
-    """Numbers from 0 to 1, excluded: the same ones for the same seed."""
-    return random.Random(seed).random  # noqa: S311  # spreads repetitions over time, and keeps no secret
+def make_chance(seed: int) -> Chance:
+    """Random numbers: the same ones for the same seed."""
+    return random.Random(seed)  # noqa: S311  # spreads repetitions over time, explores, and keeps no secret

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import frozen
 
 from gatewright.config import Config, EngineKind, Margin, ModelConfig, ServerConfig
-from gatewright.config_args import PORT_PLACEHOLDER
+from gatewright.configuration.args import PORT_PLACEHOLDER
 from gatewright.engines.spec import EngineSpec, EngineTimeouts, ProcessSpec
 from gatewright.errors import ConfigError
 from gatewright_host.gguf_header import BadGguf, Scalar, read_header

@@ -42,7 +42,7 @@ def _document(endpoint: Endpoint, config: Config, started_at: int) -> dict[str, 
             return list_models(config, started_at)
         case EndpointKind.MODEL:
             return find_model(config, endpoint.model_id or "", started_at)
-        case EndpointKind.GENERATE | EndpointKind.ENGINE:
+        case EndpointKind.GENERATE | EndpointKind.ENGINE | EndpointKind.MANAGEMENT | EndpointKind.METRICS:
             raise AssertionError(f"{endpoint.target} is not answered here")
 
 

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from gatewright.errors import ConfigError
 
+_GLOBALS: Final = ("server", "models", "routes", "budgets", "store")
+"""What a configuration file sets; the prelude names the same."""
+
 _RESULT: Final = "loader.gatewright.result"
 _INSTALL_LUA: Final = (
     "no Lua interpreter (5.1 to 5.5) found on PATH; install one, such as with `apt install lua5.4`, "
@@ -22,7 +25,7 @@ _stdout_lock: Final = threading.Lock()
 
 
 def load_lua(path: Path) -> dict[str, object]:
-    """Run the file and return its globals `server` and `models`, where they exist.
+    """Run the file and return its globals `server`, `models`, `routes`, `budgets` and `store`, where they exist.
 
     Tables come as lists if all their keys are positive whole numbers (a hole is None), else as dicts; an empty
     table is an empty dict. What the file prints goes to stderr.
@@ -43,7 +46,7 @@ def load_lua(path: Path) -> dict[str, object]:
     problems = [
         _one_line(f"{path.name}: {_text(problem, errors='replace')}") for problem in result["problems"]
     ]
-    values = {name: _plain(result[name], name, path, problems) for name in ("server", "models")}
+    values = {name: _plain(result[name], name, path, problems) for name in _GLOBALS}
     if problems:
         raise ConfigError(tuple(problems))
     return {name: value for name, value in values.items() if value is not None}

@@ -8,7 +8,15 @@ from typing import Final, Self
 
 from gatewright.engines.spec import EngineSpec
 from gatewright.ids import LeaseId
-from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall, granted_at_once
+from gatewright.leases import (
+    AskLoads,
+    LeaseEngine,
+    LeaseNews,
+    LeaseRequest,
+    ReleaseLease,
+    ReportCall,
+    granted_at_once,
+)
 from gatewright.tracing.trace import Trace
 from gatewright_host.engine_host import EngineHost, HostLink
 from gatewright_host.fleet_driver import Deliver
@@ -48,7 +56,7 @@ class FleetMembership:
         self._host: EngineHost | None = None
         self._link: HostLink | AsyncHostLink | None = None
         self._open = OpenLeases()
-        self._unsent: dict[LeaseId, LeaseEngine] = {}
+        self._unsent: dict[LeaseId, LeaseEngine | AskLoads] = {}
         self._at_once: set[LeaseId] = set()  # granted without asking anybody
         self._rejoining: asyncio.Task[None] | None = None
 
@@ -179,9 +187,9 @@ class FleetMembership:
 
     def _remember(self, request: LeaseRequest) -> None:
         match request:
-            case LeaseEngine(lease_id=lease_id) if self._link is None:
+            case LeaseEngine(lease_id=lease_id) | AskLoads(lease_id=lease_id) if self._link is None:
                 self._unsent[lease_id] = request
-            case LeaseEngine(lease_id=lease_id):
+            case LeaseEngine(lease_id=lease_id) | AskLoads(lease_id=lease_id):
                 self._open.ask(lease_id)
             case ReleaseLease(lease_id=lease_id):
                 if self._unsent.pop(lease_id, None) is not None or not self._open.give_back(lease_id):

@@ -4,13 +4,13 @@ from typing import Final
 
 from gatewright.errors import EngineHostLost
 from gatewright.ids import LeaseId
-from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseProgress, LeaseRefused
+from gatewright.leases import LeaseGranted, LeaseLost, LeaseNews, LeaseProgress, LeaseRefused, LoadsTold
 
 _LOST_RETRY_S: Final = 1.0
 
 
 class OpenLeases:
-    """The leases that were asked of a host and are not over yet."""
+    """The leases that were asked of a host and are not over yet, and questions that it has not answered."""
 
     def __init__(self) -> None:
         self._granted: dict[LeaseId, bool] = {}
@@ -29,7 +29,9 @@ class OpenLeases:
             case LeaseGranted(lease_id=lease_id):
                 if lease_id in self._granted:
                     self._granted[lease_id] = True
-            case LeaseRefused(lease_id=lease_id) | LeaseLost(lease_id=lease_id):
+            case (
+                LeaseRefused(lease_id=lease_id) | LeaseLost(lease_id=lease_id) | LoadsTold(lease_id=lease_id)
+            ):
                 self._granted.pop(lease_id, None)
             case LeaseProgress():
                 pass

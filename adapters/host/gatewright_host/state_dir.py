@@ -75,6 +75,11 @@ class StateDir:
         """What all engines print."""
         return self.path / "engines.log"
 
+    @property
+    def store_file(self) -> Path:
+        """The database of the store, where the configuration names no other."""
+        return self.path / "gatewright.db"
+
     def choose_socket(self) -> Path:
         """Where the engine host listens: in the user's runtime directory, or else in the state directory.
 

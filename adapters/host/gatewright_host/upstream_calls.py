@@ -9,7 +9,9 @@ from attrs import frozen
 from gatewright.api.continuation import continue_body
 from gatewright.api.counting import input_tokens_request, read_token_count
 from gatewright.api.facts import FIRST_ERROR_STATUS, ApiFormat, RequestFacts, UpstreamError
-from gatewright.api.rewriting import replace_model
+from gatewright.api.rewriting import ask_for_usage, replace_model
+from gatewright.api.transforms import Transform, transform_body
+from gatewright.api.wishes import strip_wishes
 from gatewright.commands import CallUpstream, CountTokens
 from gatewright.events import CallFailure, RelayFailure
 from gatewright.ids import RequestId
@@ -21,6 +23,9 @@ from gatewright.wire.server import RequestHead
 COUNT_TIMEOUT_S: Final = 30.0
 LAST_WORDS_S: Final = 5.0
 """Silence after which an answer whose model has finished is closed, though its upstream has not closed it."""
+
+MOST_KEPT_BYTES: Final = 1_048_576
+"""Of an answer that a judge is to see."""
 
 EVENT_STREAM: Final[Headers] = (
     (b"content-type", b"text/event-stream"),
@@ -191,17 +196,29 @@ def upstream_request(request: ClientRequest, command: CallUpstream, sent: SentAn
     """
     credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
     headers = upstream_headers(request.head, credential=credential, format=request.facts.format)
-    body = request.body
+    body = transformed_body(request, command.transforms, command.provider)
     if command.upstream_model is not None:
         body = replace_model(body, command.upstream_model, request.head.get("content-type"))
+    if command.asks_usage:
+        body = ask_for_usage(body)
     if command.continuation is not None:
         body = continue_body(body, request.facts.format, sent.text, sent.tokens, command.continuation)
     return UpstreamRequest(request.head.method, request.facts.path, headers, body, request.facts)
 
 
-def count_request(request: ClientRequest) -> UpstreamRequest:
+def transformed_body(request: ClientRequest, transforms: tuple[Transform, ...], provider: str) -> bytes:
+    """A request's body after these changes, and without what is for us alone."""
+    facts, content_type = request.facts, request.head.get("content-type")
+    body = strip_wishes(request.body) if facts.wishes is not None else request.body
+    if not transforms:
+        return body
+    return transform_body(body, facts.format, transforms, content_type, provider=provider)
+
+
+def count_request(request: ClientRequest, command: CountTokens) -> UpstreamRequest:
     """What an engine is asked to count this request's prompt."""
-    path, body = input_tokens_request(request.facts, request.body)
+    body = transformed_body(request, command.transforms, command.provider)
+    path, body = input_tokens_request(request.facts, body)
     facts = RequestFacts(path=path, format=ApiFormat.OTHER)
     return UpstreamRequest("POST", path, ((b"content-type", b"application/json"),), body, facts)
 

@@ -3,14 +3,18 @@
 import logging
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from attrs import evolve
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
-from gatewright.api.endpoints import Endpoint, match_endpoint
+from gatewright.accounting.spending import KeyFacts
+from gatewright.api.access import Access
+from gatewright.api.endpoints import MANAGED, Endpoint, match_endpoint
 from gatewright.api.request import read_request
 from gatewright.config import Config
 from gatewright.errors import GatewrightError, InvalidRequest, ModelNotFound, Problem
@@ -18,6 +22,7 @@ from gatewright.ids import RequestId
 from gatewright.wire.server import RequestHead
 from gatewright_host.local_answers import JSON, local_document
 from gatewright_host.log_setup import set_up_logging
+from gatewright_host.management import Management, is_waiting_for_keys, wait_for_keys
 from gatewright_host.state_dir import StateDir
 from gatewright_wsgi.answering import Answer, AnswerBody, problem_answer, whole_answer
 from gatewright_wsgi.choosing import Chosen, choose, told_to_gunicorn
@@ -122,20 +127,38 @@ class Application(Flask):
             return problem_answer(head, request_id)
         sock = client_socket(environ)
         name = environ.get("SERVER_NAME", "")
-        refused = self._doorkeeper.check(head, name, over_unix_socket=is_unix_socket(sock))
-        endpoint = refused if refused is not None else match_endpoint(head.method, head.target)
+        access = self._check(process, head, name, over_unix_socket=is_unix_socket(sock))
+        endpoint = access.problem or match_endpoint(head.method, head.target)
         if isinstance(endpoint, Problem):
             return problem_answer(endpoint, request_id)
         body = read_body(environ, head, server, sock)
         if isinstance(body, Problem):
             return problem_answer(body, request_id, endpoint.format)
+        if endpoint.kind in MANAGED:
+            management = Management(process.service.office, lambda: process.service.config)
+            return whole_answer(*management.answer(endpoint, head, body, access.key), request_id)
         if endpoint.is_local:
-            return self._answer_locally(request_id, endpoint)
-        return self._answer_by_engine(process, request_id, head, endpoint, body, sock=sock)
+            return self._answer_locally(process, request_id, endpoint)
+        return self._answer_by_engine(process, request_id, head, endpoint, body, sock=sock, key=access.key)
 
-    def _answer_locally(self, request_id: RequestId, endpoint: Endpoint) -> Answer:
+    def _check(
+        self, process: Process, head: RequestHead, server_name: str, *, over_unix_socket: bool
+    ) -> Access:
+        keeper = process.service.keeper
+
+        def check() -> Access:
+            keys = keeper.key_book if keeper is not None else None
+            return self._doorkeeper.check(head, server_name, over_unix_socket=over_unix_socket, keys=keys)
+
+        access = check()
+        if is_waiting_for_keys(access, keeper):
+            wait_for_keys(keeper)
+            access = check()
+        return access
+
+    def _answer_locally(self, process: Process, request_id: RequestId, endpoint: Endpoint) -> Answer:
         try:
-            document = local_document(endpoint, self._gateway_config, self._dated)
+            document = local_document(endpoint, process.service.config, self._dated)
         except ModelNotFound as error:
             return problem_answer(error.problem, request_id, endpoint.format)
         return whole_answer(200, JSON, document, request_id)
@@ -149,13 +172,19 @@ class Application(Flask):
         body: bytes,
         *,
         sock: socket | None,
+        key: KeyFacts | None,
     ) -> Answer:
+        service = process.service
         try:
-            facts = read_request(endpoint, head.headers, body)
+            facts = read_request(endpoint, head.headers, body, service.config)
         except InvalidRequest as error:
             return problem_answer(error.problem, request_id, endpoint.format)
         dump = process.dumps.begin(request_id, body) if process.dumps is not None else None
+        metrics = service.office.metrics if service.office is not None else None
         sink = ResponseSink(dump)
-        exchange = process.service.exchange(sink, head, facts, body, request_id)
+        if metrics is not None:
+            metrics.begin(request_id)
+            sink = ResponseSink(dump, partial(metrics.gone, request_id))
+        exchange = service.exchange(sink, head, evolve(facts, key=key), body, request_id)
         client = Client(sock, exchange.client_lost)
         return AnswerBody(exchange, sink, client, process.watch).begin()

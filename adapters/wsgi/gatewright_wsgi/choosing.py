@@ -65,7 +65,7 @@ def choose(given: Config | str | os.PathLike[str] | None, env: Mapping[str, str]
     if state_dir:
         path = str((cwd / Path(state_dir).expanduser()).absolute())
         server = evolve(chosen.config.server, state_dir=path)
-        chosen = evolve(chosen, config=Config(server=server, models=chosen.config.models))
+        chosen = evolve(chosen, config=evolve(chosen.config, server=server))
     return chosen
 
 

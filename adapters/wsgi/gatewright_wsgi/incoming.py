@@ -3,15 +3,16 @@
 from contextlib import suppress
 from ipaddress import ip_address
 from socket import AF_UNIX, socket
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 from urllib.parse import quote
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from gatewright.api.access import check_access
+from gatewright.accounting.keys import KeyBook
+from gatewright.api.access import Access, check_access
 from gatewright.config import ServerConfig, TcpListener
-from gatewright.config_listen import is_loopback
+from gatewright.configuration.listen import is_loopback
 from gatewright.errors import HostNotAllowed, Problem
 from gatewright.wire.fields import Headers
 from gatewright.wire.refusals import bad_request, from_absolute_form, too_large
@@ -20,6 +21,7 @@ from gatewright_host.local_answers import LINGER_S, late_request
 
 READ_BYTES: Final = 65_536
 
+_LOCALHOST: Final = "localhost"
 _PREFIX: Final = "HTTP_"
 _UNPREFIXED: Final = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
 # What a path may hold without being percent-encoded (RFC 3986, 3.3), and the slash.
@@ -79,41 +81,60 @@ class Doorkeeper:
 
     def __init__(self, server: ServerConfig) -> None:
         self._server = server
-        self._rules: dict[str, tuple[ServerConfig, frozenset[str], Problem | None]] = {}
+        self._rules: dict[str, _Rules] = {}
 
-    def check(self, head: RequestHead, server_name: str, *, over_unix_socket: bool) -> Problem | None:
-        """Why a request is turned away, or None if it is not.
+    def check(
+        self, head: RequestHead, server_name: str, *, over_unix_socket: bool, keys: KeyBook | None = None
+    ) -> Access:
+        """Whether a request may come in.
 
         Args:
             head: The request.
             server_name: What the WSGI server calls the address that it listens on.
             over_unix_socket: It came in over a Unix socket, so that `Host` says nothing.
+            keys: Keys of the store; None where there is no store.
         """
-        server, hosts, problem = self._server, frozenset[str](), None
+        rules = _Rules(self._server, is_local=True)
         if not over_unix_socket:
             if server_name not in self._rules:
                 self._rules[server_name] = self._rules_for(server_name)
-            server, hosts, problem = self._rules[server_name]
-        return problem or check_access(
+            rules = self._rules[server_name]
+        if rules.problem is not None:
+            return Access(problem=rules.problem)
+        return check_access(
             head.method,
             head.target,
             head.headers,
-            server,
-            local_hosts=hosts,
+            rules.server,
+            keys=keys,
+            now_s=time(),
+            local_hosts=rules.hosts,
             over_unix_socket=over_unix_socket,
+            is_local=rules.is_local,
         )
 
-    def _rules_for(self, server_name: str) -> tuple[ServerConfig, frozenset[str], Problem | None]:
+    def _rules_for(self, server_name: str) -> "_Rules":
         server, listener = self._server, _listener(server_name)
         if listener is None:
-            return server, frozenset(), None
+            return _Rules(server, is_local=server_name == _LOCALHOST)
+        is_local = is_loopback(listener.host)
         problem = None
-        if not (server.open or server.api_keys or is_loopback(listener.host)):
+        if not (server.open or server.api_keys or is_local):
             problem = HostNotAllowed(
                 f"The server listens on {listener.host}, which other machines can reach, and lets nobody in before it is "
                 "told whom: set server.api_keys, or server.open = true to let everyone in"
             ).problem
-        return evolve(server, listen=(listener,)), frozenset((listener.host,)), problem
+        return _Rules(evolve(server, listen=(listener,)), is_local, frozenset((listener.host,)), problem)
+
+
+@frozen
+class _Rules:
+    """What holds for one address that is listened on."""
+
+    server: ServerConfig
+    is_local: bool
+    hosts: frozenset[str] = frozenset()
+    problem: Problem | None = None
 
 
 def is_unix_socket(sock: socket | None) -> bool:

@@ -32,7 +32,10 @@ def make_service(config: Config) -> Service:
         trace = open_trace(os.environ)
     except OSError as error:
         logger.error("requests are served without the trace %s: %s", error.filename, error.strerror)  # noqa: TRY400  # the text says it all
-    return Service(config, lambda: BlockingHostClient.connect(state), trace=trace)
+    service = Service(config, lambda: BlockingHostClient.connect(state), trace=trace, state=state)
+    if service.office is not None:
+        service.office.keep_figures()
+    return service
 
 
 class Process:

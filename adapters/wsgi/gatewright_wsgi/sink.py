@@ -1,5 +1,7 @@
 """An answer on its way into a WSGI response: the head, and what has come of the body since it was last asked for."""
 
+from collections.abc import Callable
+
 from gatewright.api.errors import render_problem, stream_comment, stream_error
 from gatewright.api.facts import ApiFormat
 from gatewright.errors import Problem
@@ -13,6 +15,7 @@ class ResponseSink:
 
     Args:
         dump: Where the body is written too, for debugging.
+        on_close: Called once the request has ended.
 
     Attributes:
         begun: The head has come.
@@ -23,7 +26,7 @@ class ResponseSink:
         content_length: Size of the body, where it is known.
     """
 
-    def __init__(self, dump: AnswerDump | None = None) -> None:
+    def __init__(self, dump: AnswerDump | None = None, on_close: Callable[[], None] | None = None) -> None:
         self.begun = False
         self.ended = False
         self.broken_off = False
@@ -32,6 +35,7 @@ class ResponseSink:
         self.content_length: int | None = None
         self._pieces: list[bytes] = []
         self._dump = dump
+        self._on_close = on_close
         self._refuses = False
 
     # --- called by whoever steps the request
@@ -50,6 +54,8 @@ class ResponseSink:
         """The request has ended."""
         if self._dump is not None:
             self._dump.close()
+        if self._on_close is not None:
+            self._on_close()
 
     # --- called by the request
 

@@ -21,17 +21,19 @@ from gatewright.commands import (
     CutConnection,
     DiscardAnswer,
     Drained,
+    EstimateComplexity,
     FailStream,
     GatewayCommand,
     Log,
     RecordRequest,
+    ReserveSpend,
     SendComment,
     SendProblem,
 )
 from gatewright.events import GatewayEvent, Woke
 from gatewright.gateway import Gateway
 from gatewright.ids import RequestId
-from gatewright.leases import LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
+from gatewright.leases import AskLoads, LeaseEngine, LeaseNews, LeaseRequest, ReleaseLease, ReportCall
 from gatewright.tracing.trace import Trace, handle_traced
 from gatewright_host.driving import MACHINE, RequestCommand
 from gatewright_host.log_setup import log_level_of
@@ -120,12 +122,14 @@ class Driver:
 
     def _put_in_order(self, command: GatewayCommand, outside: list[Callable[[], None]]) -> None:
         match command:
-            case LeaseEngine() | ReportCall() | ReleaseLease():
+            case LeaseEngine() | ReportCall() | ReleaseLease() | AskLoads():
                 self._for_fleet.append(command)
             case (
                 CallUpstream()
                 | BeginRelay()
                 | CountTokens()
+                | EstimateComplexity()
+                | ReserveSpend()
                 | DiscardAnswer()
                 | BeginStream()
                 | SendComment()

@@ -20,32 +20,40 @@ from gatewright.commands import (
     CountTokens,
     CutConnection,
     DiscardAnswer,
+    EstimateComplexity,
     FailStream,
     RecordRequest,
+    ReserveSpend,
     SendComment,
     SendProblem,
 )
 from gatewright.events import (
     CallFailure,
     ClientGone,
+    ComplexityEstimated,
+    EstimationFailed,
     RelayEnded,
     RelayFailure,
     RequestReceived,
+    SpendRefused,
+    SpendReserved,
+    SpendUnknown,
     TokenCountFailed,
     TokensCounted,
     UpstreamAnswered,
     UpstreamFailed,
 )
-from gatewright.wire.fields import encode_headers
+from gatewright.wire.fields import Headers, encode_headers
 from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import NeedData
 from gatewright.wire.upstream_answer import Begun, CallBroken, Unanswered, UpstreamAnswer
+from gatewright_host.back_office import BackOffice, KeptAnswer
 from gatewright_host.blocking.driver import Driver
 from gatewright_host.blocking.relay import Relay
 from gatewright_host.blocking.sink import ClientLost, Sink
 from gatewright_host.blocking.streams import LOOK_UP_S, StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Connection, UpstreamPool
-from gatewright_host.driving import RequestCommand
+from gatewright_host.driving import NO_OFFICE, RequestCommand
 from gatewright_host.tokenizer_program import count_with_program
 from gatewright_host.upstream_calls import (
     EVENT_STREAM,
@@ -58,6 +66,7 @@ from gatewright_host.upstream_calls import (
     count_call,
     count_request,
     read_count,
+    transformed_body,
     upstream_request,
 )
 
@@ -78,17 +87,28 @@ class Exchange:
         pool: Connections to upstreams.
         sink: Way back to the client.
         request: The request.
+        office: Keeps records and asks estimators; None where nobody does.
 
     Attributes:
         record: How it ended, once it has.
     """
 
-    def __init__(self, driver: Driver, pool: UpstreamPool, sink: Sink, request: ClientRequest) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        pool: UpstreamPool,
+        sink: Sink,
+        request: ClientRequest,
+        office: BackOffice | None = None,
+    ) -> None:
         self.record: RecordRequest | None = None
         self._driver = driver
         self._pool = pool
         self._sink = sink
         self._request = request
+        self._office = office
+        self._kept: bytearray | None = None
+        self._kept_headers: Headers = ()
         self._id = request.request_id
         self._facts = request.facts
         self._sent = SentAnswer(request.facts)
@@ -165,6 +185,10 @@ class Exchange:
                 self._work = self._relay(command)
             case CountTokens():
                 self._work = self._count(command)
+            case EstimateComplexity():
+                self._driver.submit(self._estimate(command))
+            case ReserveSpend():
+                self._driver.submit(self._reserve(command))
             case DiscardAnswer():
                 self._drop_upstream()
             case BeginStream(headers=headers):
@@ -179,6 +203,9 @@ class Exchange:
                 self._sink.cut()
             case RecordRequest():
                 self._drop_upstream()
+                if self._office is not None:
+                    answer = KeptAnswer(self._kept_headers, bytes(self._kept)) if self._kept else None
+                    self._office.record(command, self._request, answer)
                 self.record = command
             case _ as unreachable:
                 assert_never(unreachable)
@@ -190,6 +217,18 @@ class Exchange:
         if connection is not None:
             self._pool.give_back(connection)
         self._upstream = None
+
+    # --- choosing
+
+    def _estimate(self, command: EstimateComplexity) -> ComplexityEstimated | EstimationFailed:
+        if self._office is None:
+            return EstimationFailed(command_id=command.command_id, reason=NO_OFFICE)
+        return self._office.estimate(command, self._request)
+
+    def _reserve(self, command: ReserveSpend) -> SpendReserved | SpendRefused | SpendUnknown:
+        if self._office is None:
+            return SpendUnknown(command_id=command.command_id, reason=NO_OFFICE)
+        return self._office.reserve(command)
 
     # --- calling
 
@@ -205,7 +244,13 @@ class Exchange:
             # Without its completion the request would never end, and its engine never be free again.
             logger.exception("a bug: the call of %s failed", self._id)
             return self._call_failed(command, CallFailure.BROKEN, str(error))
-        return UpstreamAnswered(command_id=command.command_id, status=begun.status, error=begun.error)
+        upstream = self._upstream
+        return UpstreamAnswered(
+            command_id=command.command_id,
+            status=begun.status,
+            error=begun.error,
+            usage=upstream.usage if upstream is not None and upstream.ended else None,
+        )
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()
@@ -260,6 +305,7 @@ class Exchange:
             self._sent,
             command.continuation,
             must_stream=command.must_stream,
+            keeps_usage=command.asks_usage,
         )
         patience = Patience(command, monotonic())
         try:
@@ -295,7 +341,10 @@ class Exchange:
         assert self._upstream is not None
         assert self._connection is not None
         try:
-            relay = Relay(command, self._upstream, self._connection, self._sink, self._sent)
+            if command.keeps_answer and self._kept is None:
+                self._kept = bytearray()
+                self._kept_headers = self._upstream.head.headers if self._upstream.head is not None else ()
+            relay = Relay(command, self._upstream, self._connection, self._sink, self._sent, kept=self._kept)
             ended = yield from relay.run()
         except Exception as error:
             logger.exception("a bug: the relay of %s failed", self._id)
@@ -310,7 +359,8 @@ class Exchange:
     def _count(self, command: CountTokens) -> Generator[None, None, TokensCounted | TokenCountFailed]:
         try:
             if command.tokenization is not None:
-                text = prompt_text(self._facts, self._request.body)
+                body = transformed_body(self._request, command.transforms, command.provider)
+                text = prompt_text(self._facts, body)
                 tokens = count_with_program(command.tokenization, text, self._facts.messages)
             else:
                 tokens = yield from self._count_on_engine(command)
@@ -319,7 +369,7 @@ class Exchange:
         return TokensCounted(command_id=command.command_id, prompt_tokens=tokens)
 
     def _count_on_engine(self, command: CountTokens) -> Generator[None, None, int]:
-        request = count_request(self._request)
+        request = count_request(self._request, command)
         try:
             begun = yield from self._begin_answer(request, count_call(command))
             assert self._upstream is not None

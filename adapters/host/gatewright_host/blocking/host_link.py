@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from gatewright.errors import EngineStartFailed
 from gatewright.ids import LeaseId
 from gatewright.leases import (
+    AskLoads,
     LeaseEngine,
     LeaseGranted,
     LeaseNews,
@@ -82,7 +83,7 @@ class HostLink:
             case LeaseEngine() if (granted := granted_at_once(request)) is not None:
                 self._at_once.append(granted)
                 return
-            case LeaseEngine(lease_id=lease_id):
+            case LeaseEngine(lease_id=lease_id) | AskLoads(lease_id=lease_id):
                 client = self._attached_for(lease_id)
             case ReleaseLease(lease_id=lease_id):
                 with self._lock:

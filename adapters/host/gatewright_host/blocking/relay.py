@@ -18,7 +18,7 @@ from gatewright.wire.upstream_answer import AnswerEnded, RelayBroken, UpstreamAn
 from gatewright_host.blocking.sink import ClientLost, Sink
 from gatewright_host.blocking.streams import StreamLost, StreamTimeout
 from gatewright_host.blocking.upstreams import Connection
-from gatewright_host.upstream_calls import LAST_WORDS_S, UNBUFFERED, RelayStopped
+from gatewright_host.upstream_calls import LAST_WORDS_S, MOST_KEPT_BYTES, UNBUFFERED, RelayStopped
 
 
 class Relay:
@@ -30,6 +30,7 @@ class Relay:
         connection: Where the rest of it comes from.
         sink: Way to the client.
         sent: What the client has of it.
+        kept: Takes a copy of the body, up to `MOST_KEPT_BYTES`; None where none is wanted.
     """
 
     def __init__(
@@ -39,12 +40,15 @@ class Relay:
         connection: Connection,
         sink: Sink,
         sent: SentAnswer,
+        *,
+        kept: bytearray | None = None,
     ) -> None:
         self._command = command
         self._upstream = upstream
         self._stream = connection.stream
         self._sink = sink
         self._sent = sent
+        self._kept = kept
 
     def run(self) -> Generator[None, None, RelayEnded]:
         """Pass everything on, up to the end or a failure; the caller deals with the connection.
@@ -69,6 +73,7 @@ class Relay:
             usage=self._upstream.usage,
             finish_reason=self._upstream.finish_reason,
             relayed_bytes=self._upstream.relayed_bytes,
+            relayed_tokens=self._upstream.relayed_tokens,
             error=stopped.error if stopped is not None else None,
             resumable=self._sent.resumable if stopped is not None else Resumable.NO,
         )
@@ -102,6 +107,8 @@ class Relay:
 
     def _take(self) -> None:
         if data := self._upstream.take():
+            if self._kept is not None:
+                self._kept += data[: MOST_KEPT_BYTES - len(self._kept)]
             self._sink.write(data)
 
     def _receive(self) -> Generator[None, None, None]:

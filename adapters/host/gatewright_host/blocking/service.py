@@ -7,16 +7,21 @@ from typing import Self
 
 from gatewright.api.facts import RequestFacts
 from gatewright.config import Config
+from gatewright.events import ConfigReplaced
 from gatewright.ids import RequestId
 from gatewright.leases import LeaseNews
 from gatewright.tracing.trace import Trace
 from gatewright.wire.server import RequestHead
+from gatewright_host.back_office import BackOffice
 from gatewright_host.blocking.driver import Driver
 from gatewright_host.blocking.exchange import Exchange
 from gatewright_host.blocking.host_link import Connect, HostLink
+from gatewright_host.blocking.own_requests import ask
 from gatewright_host.blocking.sink import Sink
 from gatewright_host.blocking.upstreams import UpstreamPool
 from gatewright_host.driving import make_gateway
+from gatewright_host.state_dir import StateDir
+from gatewright_host.store import Keeper
 from gatewright_host.upstream_calls import ClientRequest
 
 
@@ -31,10 +36,13 @@ class Service:
         connect: Attaches to the engine host, and starts one if need be.
         trace: Told of every event of the Gateway and its commands.
         on_news: Hears news of leases before the Gateway does, in the thread that brings them; must return at once.
+        state: Where records are kept; None keeps none.
 
     Attributes:
+        config: Present configuration, with the models that the store knows.
         driver: Driver of the Gateway.
         pool: Connections to upstreams.
+        office: Keeps records, and asks estimators; None where nobody does.
     """
 
     def __init__(
@@ -44,13 +52,34 @@ class Service:
         *,
         trace: Trace | None = None,
         on_news: Callable[[LeaseNews], None] | None = None,
+        state: StateDir | None = None,
     ) -> None:
+        self.config = config
         self.driver = Driver(make_gateway(config, trace), trace)
         self.pool = UpstreamPool()
         listener = self.driver if on_news is None else _Overheard(self.driver, on_news)
         self._link = self.driver.link = HostLink(connect, listener)
         self._nonce = secrets.token_hex(4)
         self._count = itertools.count(1)
+        self.office = self._open_office(config, state) if state is not None else None
+
+    def _open_office(self, config: Config, state: StateDir) -> BackOffice:
+        def ask_model(body: bytes, task: str, timeout_s: float) -> str:
+            return ask(self, body, task, timeout_s)
+
+        office = BackOffice(config, state, self.driver.submit, ask_model, on_config=self._use_config)
+        office.start()
+        return office
+
+    def _use_config(self, config: Config) -> None:
+        """The store knows other models now."""
+        self.config = config
+        self.driver.submit(ConfigReplaced(config=config))
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """What this process has of the store."""
+        return self.office.keeper if self.office is not None else None
 
     def __enter__(self) -> Self:
         return self
@@ -80,10 +109,12 @@ class Service:
             request_id: From `new_request_id`, where the request had one before it was understood.
         """
         request = ClientRequest(request_id or self.new_request_id(), head, facts, body)
-        return Exchange(self.driver, self.pool, sink, request)
+        return Exchange(self.driver, self.pool, sink, request, self.office)
 
     def close(self) -> None:
         """Give back what is held; requests under way hear nothing more."""
+        if self.office is not None:
+            self.office.close()
         self._link.close()
         self.pool.close()
 
