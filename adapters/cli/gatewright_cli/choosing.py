@@ -5,12 +5,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gatewright.config import Config, ModelConfig
 from gatewright.errors import ModelNotFound
+from gatewright.registry import with_registered
+from gatewright.route_config import RouteConfig
 from gatewright_cli import exits
 from gatewright_cli.options import Common
+from gatewright_cli.storing import consulting
 from gatewright_host.config_choice import ChosenConfig
 
 _GGUF: Final = ".gguf"
@@ -22,6 +25,70 @@ class ChosenModel:
 
     chosen: ChosenConfig
     model: ModelConfig
+
+
+@frozen
+class ChosenTarget:
+    """Who is asked: a model, or a route that is going to choose one.
+
+    Attributes:
+        chosen: The configuration, with the registered models where these matter.
+        target: The model or the route.
+    """
+
+    chosen: ChosenConfig
+    target: ModelConfig | RouteConfig
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.target.name
+
+
+def choose_target(common: Common, name: str | None) -> ChosenTarget:
+    """The model or the route that `--model` means; besides what `choose_model` knows, routes and registered models.
+
+    The store is only opened for these, since it takes its time.
+
+    Raises:
+        ConfigError: The configuration or the GGUF file is not valid.
+        Misuse: There is no such model or route, or none is named and there are several.
+    """
+    chosen = None if name is not None and _is_gguf_file(name) else common.choose()
+    if chosen is None:
+        return _of_model(choose_model(common, name))
+    config = chosen.config
+    wanted = name if name is not None else config.server.default_model
+    if config.find_route(wanted) is None and (wanted is None or _knows(config, wanted) or _is_file(wanted)):
+        return _of_model(choose_model(common, name))
+    chosen = with_registered_models(common, chosen)
+    route = chosen.config.find_route(wanted)
+    if route is not None:
+        return ChosenTarget(chosen, route)
+    assert wanted is not None  # the configuration has no route without a name
+    try:
+        return ChosenTarget(chosen, chosen.config.find_model(wanted))
+    except ModelNotFound:
+        raise exits.Misuse(_no_such_model(chosen.config, wanted)) from None
+
+
+def with_registered_models(common: Common, chosen: ChosenConfig) -> ChosenConfig:
+    """The configuration with the models of the store, if there is one."""
+    with consulting(common, chosen.config) as opened:
+        models = opened.store.models() if opened is not None else ()
+    return evolve(chosen, config=with_registered(chosen.config, models))
+
+
+def _of_model(found: ChosenModel) -> ChosenTarget:
+    return ChosenTarget(found.chosen, found.model)
+
+
+def _knows(config: Config, name: str) -> bool:
+    return any(name == model.name or name in model.aliases for model in config.models)
+
+
+def _is_gguf_file(name: str) -> bool:
+    return name.lower().endswith(_GGUF) and _is_file(name)
 
 
 def choose_model(common: Common, name: str | None) -> ChosenModel:
@@ -54,7 +121,7 @@ def _default(chosen: ChosenConfig) -> ChosenModel:
     model = chosen.config.default_model
     if model is None:
         raise exits.Misuse(
-            f"several models are configured: name one with --model ({_listed(chosen.config)}), "
+            f"several models are configured: name one with --model ({_listed(chosen.config)}{_routes(chosen.config)}), "
             "or set server.default_model"
         )
     return ChosenModel(chosen, model)
@@ -73,12 +140,18 @@ def _of_file(common: Common, name: str) -> ChosenModel:
     return ChosenModel(chosen, chosen.config.models[0])
 
 
+def _routes(config: Config) -> str:
+    return "".join(f", {route.name}" for route in config.routes)
+
+
 def _listed(config: Config) -> str:
     return ", ".join(model.name for model in config.models)
 
 
 def _no_such_model(config: Config, name: str) -> str:
     known = [each for model in config.models for each in (model.name, *model.aliases)]
+    known += [route.name for route in config.routes]
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{ModelNotFound(name)}; {hint}models: {_listed(config)}"
+    routes = f"; routes: {', '.join(route.name for route in config.routes)}" if config.routes else ""
+    return f"{ModelNotFound(name)}; {hint}models: {_listed(config)}{routes}"

@@ -1,4 +1,4 @@
-"""`gw-cli explain`: the choice of a variant, without making it."""
+"""`gw-cli explain`: the choice of a model and of a variant, without making it."""
 
 from typing import Any, Final, assert_never
 
@@ -8,6 +8,7 @@ from attrs import asdict, frozen
 from gatewright.config import CallTimeouts, Config, ModelConfig
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import Problem
+from gatewright.route_config import RouteConfig
 from gatewright.selection.tokens import TokenEstimate, TokenEstimator
 from gatewright.selection.variants import (
     LAST_TOKEN,
@@ -19,10 +20,15 @@ from gatewright.selection.variants import (
     explain_variants,
 )
 from gatewright_cli import exits
-from gatewright_cli.choosing import choose_model
+from gatewright_cli.choosing import choose_target
+from gatewright_cli.explain_route import explain_route
+from gatewright_cli.explain_text import plain_request, print_request, print_route
 from gatewright_cli.options import Common, common_options
 from gatewright_cli.question import Question, QuestionRequest, join_prompt, make_request
+from gatewright_cli.storing import consulting, looking
 from gatewright_cli.tables import print_json, print_table
+from gatewright_cli.terminal import printable
+from gatewright_cli.wishing import wish_options
 
 _LABEL_WIDTH: Final = 8
 
@@ -70,11 +76,15 @@ class Explanation:
     "-m",
     "--model",
     metavar="MODEL",
-    help="A configured model, or a GGUF file.  [default: the configuration's]",
+    help="A configured model, a route, or a GGUF file.  [default: the configuration's]",
 )
 @click.option("-s", "--system", metavar="TEXT", help="System prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, in tokens.")
+@click.option(
+    "--request", "request_id", metavar="ID", help="A decision that was made, by the answer's x-request-id."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@wish_options
 @common_options
 def command(
     common: Common,
@@ -84,20 +94,60 @@ def command(
     model: str | None,
     system: str | None,
     max_tokens: int | None,
+    request_id: str | None,
     as_json: bool,
+    wishes: dict[str, Any],
 ) -> int:
-    """Say which variant of a model a question would go to, and why. Nothing is started.
+    """Say which model and which variant of it a question would go to, and why. Nothing is started.
+
+    Of a route the whole ranking is shown: what each model's score is made of, and what the others lost by or failed on.
 
     The prompt is put together as for `ask`. Its size is an estimate here: a running server has learned from earlier
     answers how many tokens a text makes, and may know better.
     """
-    question = Question(prompt=join_prompt(words), system=system, max_tokens=max_tokens)
-    found = choose_model(common, model)
-    explanation = explain(found.chosen.config, found.model, make_request(found.model, question))
+    if request_id is not None:
+        return _explain_request(common, request_id, as_json=as_json)
+    question = Question(prompt=join_prompt(words), system=system, max_tokens=max_tokens, wishes=wishes)
+    found = choose_target(common, model)
+    request = make_request(found.name, question, found.chosen.config)
+    match found.target:
+        case ModelConfig() as named:
+            explanation = explain(found.chosen.config, named, request)
+            if as_json:
+                print_json(_as_json(explanation))
+            else:
+                _print(explanation, verbose=common.verbose)
+        case RouteConfig() as route:
+            _explain_route(common, found.chosen.config, route, request, as_json=as_json)
+        case _ as unreachable:
+            assert_never(unreachable)
+    return exits.DONE
+
+
+def _explain_route(
+    common: Common, config: Config, route: RouteConfig, request: QuestionRequest, *, as_json: bool
+) -> None:
+    with consulting(common, config) as opened:
+        explained = explain_route(config, route, request, opened, common.state(config))
     if as_json:
-        print_json(_as_json(explanation))
+        print_json(explained.plain())
+        return
+    print_route(explained, verbose=common.verbose)
+    if explained.decision is not None:
+        click.echo()
+        _print(explain(config, config.find_model(explained.decision.chain[0]), request), verbose=False)
+
+
+def _explain_request(common: Common, request_id: str, *, as_json: bool) -> int:
+    with looking(common, quiet=True) as opened:
+        stored = opened.store.find_request(request_id) if opened is not None else None
+    if stored is None:
+        click.echo(f"gw-cli: no request '{printable(request_id)}' is recorded", err=True)
+        return exits.FAILED
+    if as_json:
+        print_json(plain_request(stored))
     else:
-        _print(explanation, verbose=common.verbose)
+        print_request(stored)
     return exits.DONE
 
 

@@ -6,6 +6,7 @@ from gatewright.errors import ConfigError, GatewrightError
 from gatewright_cli import exits
 from gatewright_host.host_protocol import HostLost, HostRefused
 from gatewright_host.state_dir import StateDirError
+from gatewright_host.store.vocabulary import StoreError
 
 
 @frozen
@@ -28,7 +29,7 @@ def explain(error: Exception) -> Explained | None:
             return Explained("\n".join(problems), exits.USAGE)
         case GatewrightError(problem=problem):
             return Explained(problem.message, exits.FAILED)
-        case HostLost() | HostRefused() | StateDirError():
+        case HostLost() | HostRefused() | StateDirError() | StoreError():
             return Explained(str(error), exits.FAILED)
         case OSError(filename=name, strerror=str(reason)):
             return Explained(reason if name is None else f"{name}: {reason}", exits.FAILED)

@@ -101,7 +101,7 @@ def common_options(function: Function) -> Function:
         type=click.Path(path_type=Path),
         metavar="DIR",
         envvar=STATE_DIR_VARIABLE,
-        help="Where the engine host keeps its socket and logs.  [default: the configuration's, the user's]",
+        help="Where socket, logs and records are kept.  [default: the configuration's, the user's]",
     )
     @click.option("-v", "--verbose", is_flag=True, help="Say more about what happens, and about failures.")
     @wraps(function)

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import click
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from gatewright.api.endpoints import Endpoint, match_endpoint
 from gatewright.api.facts import RequestFacts
 from gatewright.api.request import read_request
-from gatewright.config import ModelConfig
+from gatewright.config import Config
+from gatewright.errors import InvalidRequest
 from gatewright.wire.server import RequestHead
 from gatewright_cli import exits
 
@@ -30,6 +31,7 @@ class Question:
         temperature: Of the sampling.
         schema: JSON schema that the answer must follow.
         stream: Answer in pieces.
+        wishes: What is said about the choice of the model: the body's member `gatewright`.
     """
 
     prompt: str
@@ -38,6 +40,7 @@ class Question:
     temperature: float | None = None
     schema: dict[str, Any] | None = None
     stream: bool = True
+    wishes: dict[str, Any] = field(factory=dict)
 
 
 @frozen
@@ -91,12 +94,21 @@ def read_schema(path: Path) -> dict[str, Any]:
     return schema
 
 
-def make_request(model: ModelConfig, question: Question) -> QuestionRequest:
-    """The question as a request to the API."""
+def make_request(name: str, question: Question, config: Config | None = None) -> QuestionRequest:
+    """The question as a request to the API.
+
+    Args:
+        name: Model or route that is asked.
+        question: The question.
+        config: The configuration; if it has routes, the text is looked at for how hard the question is.
+
+    Raises:
+        Misuse: A wish is not allowed.
+    """
     messages = [{"role": "user", "content": question.prompt}]
     if question.system is not None:
         messages.insert(0, {"role": "system", "content": question.system})
-    fields: dict[str, Any] = {"model": model.name, "messages": messages, "stream": question.stream}
+    fields: dict[str, Any] = {"model": name, "messages": messages, "stream": question.stream}
     if question.max_tokens is not None:
         fields["max_tokens"] = question.max_tokens
     if question.temperature is not None:
@@ -104,6 +116,8 @@ def make_request(model: ModelConfig, question: Question) -> QuestionRequest:
     if question.schema is not None:
         named = {"name": "answer", "schema": question.schema, "strict": True}
         fields["response_format"] = {"type": "json_schema", "json_schema": named}
+    if question.wishes:
+        fields["gatewright"] = question.wishes
     body = msgspec.json.encode(fields)
     head = RequestHead(
         method="POST",
@@ -115,4 +129,7 @@ def make_request(model: ModelConfig, question: Question) -> QuestionRequest:
     )
     endpoint = match_endpoint("POST", PATH)
     assert isinstance(endpoint, Endpoint)  # the path is ours
-    return QuestionRequest(head, read_request(endpoint, head.headers, body), body)
+    try:
+        return QuestionRequest(head, read_request(endpoint, head.headers, body, config), body)
+    except InvalidRequest as error:
+        raise exits.Misuse(error.problem.message) from None

@@ -22,7 +22,7 @@ from gatewright_cli.replay_entries import (
 )
 from gatewright_cli.tables import print_json, print_table
 from gatewright_cli.terminal import printable
-from gatewright_host.driving import make_jitter
+from gatewright_host.driving import make_chance
 
 HEADS: Final = ("SOURCE", "MACHINE", "STEPS", "SECONDS", "STALE", "DIFFERENT")
 _NUMBERS: Final = frozenset((2, 3, 4, 5))
@@ -41,7 +41,7 @@ def command(common: Common, /, *, file: BinaryIO, request: str | None, as_json: 
     Below a step that differs, lines with "-" are the commands that were recorded, lines with "+" those of this
     version. Exits with 1 if there is such a step, with 2 if the file cannot be read or replayed.
     """
-    trace, replaying = TraceReader(file), Replay(make_jitter)
+    trace, replaying = TraceReader(file), Replay(make_chance)
     selection = OfRequest(RequestId(request)) if request is not None else Differing(everything=common.verbose)
     documents: list[dict[str, Any]] = []
 
