@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.choosing import Choosing, choosing
 from tests.conformance.differences import DIFFERENCES
 from tests.conformance.transports import TRANSPORTS, Models, World, running
 from tests.support.tiny_models import build_tiny_model
@@ -28,13 +29,20 @@ def world(request: pytest.FixtureRequest, models: Models) -> Iterator[World]:
         yield started
 
 
+@pytest.fixture(scope="session", params=TRANSPORTS, name="choosing")
+def choosing_world(request: pytest.FixtureRequest) -> Iterator[Choosing]:
+    with choosing(request.param) as started:
+        yield started
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         call = getattr(item, "callspec", None)
-        if call is None or "world" not in call.params:
+        if call is None or not call.params.keys() & {"world", "choosing"}:
             continue
+        transport = call.params.get("world") or call.params["choosing"]
         check = call.params.get("check")
         name = check.name if check is not None else getattr(item, "originalname", item.name)
-        reason = DIFFERENCES.get((call.params["world"], name))
+        reason = DIFFERENCES.get((transport, name))
         if reason is not None:
             item.add_marker(pytest.mark.xfail(strict=True, reason=reason))

@@ -16,8 +16,8 @@ from gatewright_host.state_dir import StateDir
 from tests.faults.upstream import FaultUpstream
 from tests.soak.http import Connect, SoakClient
 from tests.soak.judging import Expected, Violation, judge
-from tests.soak.leaks import Rest, find_leaks, leases_of, load_of
-from tests.soak.traffic import Models, Tally, models_lua, run_traffic
+from tests.soak.leaks import Rest, find_leaks, leases_of, left_in, load_of
+from tests.soak.traffic import Models, Tally, choices_lua, models_lua, run_traffic
 from tests.support.gateway import Gateway
 from tests.support.gunicorn import GunicornGateway
 
@@ -52,7 +52,7 @@ class Transport:
 
 def _async(models: list[str], directory: Path) -> Gateway:
     listen = f'listen_v4 = "127.0.0.1:0", listen_v6 = "none", listen_unix = "{directory / "s"}"'
-    return Gateway(*models, server=SERVER, listen=listen)
+    return Gateway(*models, server=SERVER, listen=listen, more=choices_lua())
 
 
 def _gunicorn(worker_class: str) -> Callable[[list[str], Path], Gateway]:
@@ -64,6 +64,7 @@ def _gunicorn(worker_class: str) -> Callable[[list[str], Path], Gateway]:
             threads=4,
             server=SERVER,
             host_linger_s=HOST_LINGER_S,
+            more=choices_lua(),
         )
 
     return make
@@ -196,9 +197,8 @@ def _ask_engine(connect: Connect) -> None:
 
 
 def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
-    with BlockingHostClient.connect(
-        StateDir.at(gateway.directory / "state"), start=False, watch=True
-    ) as client:
+    state = StateDir.at(gateway.directory / "state")
+    with BlockingHostClient.connect(state, start=False, watch=True) as client:
         status = client.status()
     engines = {report.pid for report in status.engines if report.pid is not None}
     named = {status.pid: "engine host", gateway.pid: "gw-server"}
@@ -217,6 +217,7 @@ def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
         strangers=tuple(strangers),
         leases=leases_of([report.engine for report in status.engines]),
         under_way=tuple(upstream.under_way),
+        left=left_in(state, named),
     )
 
 

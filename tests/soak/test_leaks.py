@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,7 +15,10 @@ import pytest
 from attrs import evolve
 
 from gatewright.fleet import EngineStatus
-from tests.soak.leaks import Load, Rest, find_leaks, leases_of, load_of
+from gatewright_host.state_dir import StateDir
+from gatewright_host.store import Store
+from tests.host.store.stored import charge, reserve
+from tests.soak.leaks import MOST_LOG_BYTES, Load, Rest, find_leaks, leases_of, left_in, load_of
 from tests.support.gateway import wait_until
 
 LOAD = Load(rss=100_000_000, threads=5, files=20, calls={4000: 2})
@@ -28,7 +32,7 @@ def leaks(**changes: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"rss": 109_999_999}, {"threads": 4, "files": 19}, {"calls": {4000: 2, 4001: 2}}, {"calls": {}}],
+    [{}, {"rss": 109_999_999}, {"threads": 13, "files": 19}, {"calls": {4000: 2, 4001: 2}}, {"calls": {}}],
 )
 def test_what_is_no_leak(changes: dict[str, Any]) -> None:
     assert leaks(**changes) == []
@@ -38,9 +42,10 @@ def test_what_is_no_leak(changes: dict[str, Any]) -> None:
     ("changes", "leak"),
     [
         ({"rss": 110_000_001}, "gw-server: memory grew by 10% (100,000,000 to 110,000,001 bytes)"),
-        ({"threads": 6}, "gw-server: 1 more threads (5, now 6)"),
+        ({"threads": 14}, "gw-server: 9 more threads (5, now 14)"),
         ({"files": 22}, "gw-server: 2 more files (20, now 22)"),
         ({"zombies": 1}, "gw-server: 1 more zombies (0, now 1)"),
+        ({"store_files": 31}, "gw-server: 31 open files of the store"),
         ({"calls": {4000: 3}}, "gw-server: 3 connections to port 4000, for 2 requests"),
     ],
 )
@@ -54,11 +59,13 @@ def test_leaks_beyond_one_process() -> None:
         strangers=("7 engine",),
         leases={"one@512": 1, "one@2048": 0},
         under_way=("ok",),
+        left=("gatewright.db.new",),
     )
     assert find_leaks(REST, after, at_a_time={"worker 1": 2}) == [
         "process left: 7 engine",
         "lease left: 1 of engine one@512",
         "call left: an upstream still answers ok",
+        "left in the state directory: gatewright.db.new",
         "worker 1: a process that was not there before",
         "gw-server: gone",
     ]
@@ -70,6 +77,25 @@ def test_leases_are_those_held_and_those_waited_for() -> None:
         EngineStatus(model="other", context_tokens=512, state="stopped"),
     ]
     assert leases_of(engines) == {"one@512": 3, "other@512": 0}
+
+
+def test_what_is_left_in_a_state_directory(tmp_path: Path) -> None:
+    state = StateDir.at(tmp_path / "state")
+    assert left_in(state, ()) == ()
+    with Store.open(f"sqlite:///{state.store_file}") as store:
+        reserve(store, "req_1", 0.5, charge(1.0))
+        (state.path / "metrics").mkdir()
+        for pid in (7, 8):
+            (state.path / "metrics" / f"{pid}-abcd.figures").touch()
+        (state.path / "spool.part").touch()
+        with (state.path / "gatewright.db-wal").open("r+b") as log:
+            log.truncate(MOST_LOG_BYTES + 1)
+        assert left_in(state, {7}) == (
+            "spool.part",
+            "metrics/8-abcd.figures",
+            f"gatewright.db-wal of {MOST_LOG_BYTES + 1:,} bytes",
+            "500000000 nano-dollars reserved for req_1",
+        )
 
 
 @pytest.fixture

@@ -21,4 +21,12 @@ def test_every_answer_is_right_and_nothing_is_left(
     print(report)
     assert report.problems == []
     seen = {scenario for scenario, _ in report.tally.kinds}
-    assert {"good provider", "failing provider", "engine", "leaves a stream", "nonsense"} <= seen
+    assert {
+        "good provider",
+        "failing provider",
+        "engine",
+        "route",
+        "budget",
+        "leaves a stream",
+        "nonsense",
+    } <= seen

@@ -61,6 +61,8 @@ ODD: Final = (
 )
 """Faults that look well as HTTP goes; what they say may pass."""
 
+_PRICES: Final = f"retries = 0, {_TIMEOUTS}, input_per_million = 10, output_per_million = 20"
+
 BROKEN_OFF: Final = ("cut-after-5", "reset-after-5", "stall-after-5")
 """Faults after which a stream can be continued elsewhere."""
 
@@ -83,11 +85,21 @@ def models_lua(models: Models, upstream: FaultUpstream) -> list[str]:
         upstream.lua("falls-back", "status-500", f'retries = 0, fallbacks = {{ "p-ok" }}, {_TIMEOUTS}'),
         upstream.lua("tries-again", "fail-1", "retries = 1"),
         upstream.lua("continues", "ok", "prefill = true"),
+        *(upstream.lua(f"paid-{name}", name, _PRICES) for name in ("ok", "ok-slow-5")),
+        upstream.lua("dry", "ok", _PRICES),
         *(
             upstream.lua(f"resumes-{name}", name, f'retries = 0, fallbacks = {{ "continues" }}, {_TIMEOUTS}')
             for name in BROKEN_OFF
         ),
     ]
+
+
+def choices_lua() -> str:
+    """The configuration's route and budgets: one that is never used up, and one that is after some requests."""
+    return (
+        'routes = { auto = { candidates = { "paid-ok", "paid-ok-slow-5" }, exploration = "thompson" } }\n'
+        'budgets = { { name = "all", limit = 1000 }, { name = "dry", per = "model", of = "dry", limit = 0.004 } }'
+    )
 
 
 @define
@@ -146,6 +158,7 @@ class _Visitor:
         self._client = SoakClient(connect)
         self._tally = tally
         self._random = random
+        self._request_id = ""
 
     def run(self, end: float) -> None:
         scenarios: dict[str, tuple[int, Callable[[], str]]] = {
@@ -154,6 +167,8 @@ class _Visitor:
             "odd provider": (8, self._odd),
             "fallback": (4, self._fallback),
             "resumed stream": (4, self._resume),
+            "route": (8, self._route),
+            "budget": (4, self._budget),
             "engine": (10, self._engine),
             "overflow": (4, self._overflow),
             "too large": (3, self._too_large),
@@ -197,6 +212,7 @@ class _Visitor:
             if self._random.random() < 0.5:
                 body["stream_options"] = {"include_usage": True}
         outcome = self._client.ask(body)
+        self._request_id = outcome.headers.get("x-request-id", "")
         try:
             return judge(outcome, expected, streamed=streamed)
         except Violation as violation:
@@ -218,6 +234,19 @@ class _Visitor:
 
     def _resume(self) -> str:
         return self._ask(f"resumes-{self._random.choice(BROKEN_OFF)}", _GOOD, streamed=True)
+
+    def _route(self) -> str:
+        kind = self._ask("auto", _GOOD, max_tokens=50, user=f"user {self._random.randrange(1000)}")
+        if self._random.random() < 0.5:
+            return kind
+        word = {"request_id": self._request_id, "score": round(self._random.random(), 2)}
+        told = self._client.ask(word, "/api/feedback")
+        if told.status not in {200, 201, 204}:
+            raise Violation(f"feedback on {self._request_id}: {told.status} {told.body[:200]!r}")
+        return "feedback"
+
+    def _budget(self) -> str:
+        return self._ask("dry", Expected(text=TEXT, statuses=(200, 429)), max_tokens=50)
 
     def _engine(self) -> str:
         prompt = "word " * self._random.choice((1, 30, 600))

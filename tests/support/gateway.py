@@ -58,15 +58,22 @@ class Gateway:
         models: Members of `models`, in Lua.
         server: Members of `server` besides addresses and state directory, in Lua.
         listen: Members of `server` about addresses.
+        more: Further globals, such as `routes`, in Lua.
     """
 
     def __init__(
-        self, *models: str, server: str = "", listen: str | None = None, env: dict[str, str] | None = None
+        self,
+        *models: str,
+        server: str = "",
+        listen: str | None = None,
+        env: dict[str, str] | None = None,
+        more: str = "",
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gwt-"))
         self.config = self.directory / "gatewright.lua"
         self.log_file = self.directory / "log"
         self._server = server
+        self._more = more
         self._listen = listen or 'listen_v4 = "127.0.0.1:0", listen_v6 = "none"'
         self._env = {**os.environ, "XDG_RUNTIME_DIR": str(self.directory), **(env or {})}
         self.write_config(*models)
@@ -81,6 +88,7 @@ class Gateway:
         text = (
             f'server = {{ {self._listen}, state_dir = "{self.directory}/state", {self._server} }}\n'
             f"models = {{ {', '.join(models)} }}\n"
+            f"{self._more}\n"
         )
         self.config.write_text(text)
 

@@ -61,6 +61,7 @@ class Outcome:
     passed: PassVerdict | NeedData | None
     out: bytes
     usage: Usage | None
+    relayed_tokens: int
     finish_reason: str | None
     is_event_stream: bool
     is_finished: bool
@@ -98,6 +99,7 @@ def drive(
         passed=passed,
         out=out,
         usage=None if is_broken else answer.usage,
+        relayed_tokens=0 if is_broken else answer.relayed_tokens,
         finish_reason=None if is_broken else answer.finish_reason,
         is_event_stream=answer.is_event_stream,
         is_finished=answer.is_finished and not is_broken,
