@@ -35,6 +35,12 @@ def documented(text: str) -> set[str]:
 
 
 def options_of(command: click.Command) -> set[str]:
+    """Its options, and those of the commands that it consists of."""
+    inner = command.commands.values() if isinstance(command, click.Group) and command is not cli else ()
+    return _own_options(command).union(*[options_of(each) for each in inner])
+
+
+def _own_options(command: click.Command) -> set[str]:
     options = [param for param in command.params if isinstance(param, click.Option)]
     return {name for option in options for name in option.opts}
 

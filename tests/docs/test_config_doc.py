@@ -7,16 +7,36 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from attrs import fields
+from attrs import astuple, fields
 
+from gatewright.accounting.spending import BudgetConfig, BudgetScope, Window, WindowKind
+from gatewright.api.facts import Wishes
+from gatewright.api.transforms import Transform
+from gatewright.api.wishes import WISH_FIELDS, WISH_HEADERS, read_wishes
 from gatewright.config import CallTimeouts, Margin, ModelConfig, ServerConfig, Tokenization
-from gatewright.config_calls import CALL_FIELDS, CALL_TIMEOUT_FIELDS, MOST_ATTEMPTS, MOST_FALLBACKS
-from gatewright.config_engines import TIMEOUT_FIELDS
-from gatewright.config_models import BASE_ARGS
-from gatewright.config_schema import FIELD_NAMES, SERVER_SETTINGS
+from gatewright.configuration.calls import CALL_FIELDS, CALL_TIMEOUT_FIELDS, MOST_ATTEMPTS, MOST_FALLBACKS
+from gatewright.configuration.criteria import CRITERIA_FIELDS
+from gatewright.configuration.engines import TIMEOUT_FIELDS
+from gatewright.configuration.models import BASE_ARGS
+from gatewright.configuration.profiles import PROFILE_FIELDS
+from gatewright.configuration.schema import FIELD_NAMES, SERVER_SETTINGS
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS, EngineTimeouts
 from gatewright.errors import ConfigError
+from gatewright.presets import DEFAULT_MODELS, PROVIDERS
+from gatewright.route_config import (
+    EstimatorConfig,
+    EstimatorKind,
+    ExperimentConfig,
+    FallbackPolicy,
+    FallbackStrategy,
+    JudgeConfig,
+    RouteConfig,
+    StoreConfig,
+)
+from gatewright.selection.criteria import WEIGHTS, Prefer, Relaxation, SelectionCriteria
+from gatewright.selection.profiles import Capability, Feature, Modality, ModelProfile
 from gatewright_host.config_files import load_config
 from tests.support.configs import local_model, read, remote_model
 
@@ -29,11 +49,30 @@ ERRORS = re.findall(r"^```lua error\n(.*?)^```\n\n```text\n(.*?)^```", DOC, re.M
 # Section of the document that has the table of each kind of table in the file.
 HEADINGS = {
     "server": ["`server`"],
-    "model": ["Models", "Models that run here", "Variants", "Remote models", "When an upstream fails"],
+    "model": [
+        "Models",
+        "Models that run here",
+        "Variants",
+        "Remote models",
+        "What is known of a model",
+        "When an upstream fails",
+    ],
     "variant": ["Variants"],
     "tokenization": ["Tokenization"],
     "margin": ["Margin"],
     "timeouts": ["Timeouts"],
+    "route": ["Fields of a route"],
+    "criteria": ["Criteria"],
+    "weights": ["Weights"],
+    "estimator": ["Estimators"],
+    "fallback": ["Fallback of a route"],
+    "transform": ["Transforms"],
+    "experiment": ["Experiments"],
+    "arm": ["Arms"],
+    "judge": ["Judges"],
+    "budget": ["Budgets"],
+    "window": ["Windows"],
+    "store": ["The store"],
 }
 
 
@@ -66,6 +105,8 @@ def in_lua(value: Any) -> str:
             return f"{value:.10g}"
         case Margin():
             return f"{{ ratio = {in_lua(value.ratio)}, tokens = {in_lua(value.tokens)} }}"
+        case dict() if not value:
+            return "{}"
         case tuple():
             return "{ " + ", ".join(json.dumps(item) for item in value) + " }" if value else "{}"
         case _:
@@ -119,7 +160,7 @@ def test_defaults_of_the_server():
 
 def test_defaults_of_models():
     table = dict(rows("Models"))
-    for name in ("aliases", "engine", "answer_tokens", "margin", "max_oversize", "tokenization"):
+    for name in ("aliases", "engine", "answer_tokens", "margin", "max_oversize", "tokenization", "transform"):
         assert table.pop(name) == default_of(ModelConfig, name), name
     assert table == {"name": "required"}
     assert dict(rows("Remote models"))["context"] == str(UNBOUNDED_CONTEXT_TOKENS)
@@ -150,6 +191,123 @@ def test_defaults_of_calls():
         alone, followed = (in_lua(getattr(model.timeouts, f"{name}_s")) for model in (remote, chained))
         assert limits[name] == (alone if alone == followed else f"{alone}, or {followed} with fallbacks")
     assert local.timeouts == CallTimeouts(connect_s=remote.timeouts.connect_s)
+
+
+def test_defaults_of_profiles():
+    table = dict(rows("What is known of a model"))
+    names = set(PROFILE_FIELDS) - {"provider"}
+    assert set(table) == names
+    plain = ModelProfile(name="")
+    assert table.pop("features") == "see below"
+    assert table.pop("modalities") == '{ "text" }'
+    for name in ("capabilities", "tags", "quality_by_task"):
+        assert table.pop(name) == "{}"
+        assert not getattr(plain, name)
+    for name, default in table.items():
+        owner = plain.pricing if hasattr(plain.pricing, name) else plain
+        assert default == in_lua(getattr(owner, name)), name
+
+
+def test_words_of_the_vocabularies():
+    for words in (
+        Capability,
+        Feature,
+        Modality,
+        Relaxation,
+        Prefer,
+        FallbackStrategy,
+        EstimatorKind,
+        BudgetScope,
+    ):
+        assert all(f'"{word.value}"' in DOC for word in words), words
+
+
+def test_known_providers():
+    section = DOC.partition("# Known providers\n")[2].partition("\n### ")[0]
+    found = {
+        name: (connect, key)
+        for name, connect, key in re.findall(r'^\| `"(.*)"` \| `(.*)` \| (.*) \|$', section, re.MULTILINE)
+    }
+    assert found == {
+        name: (preset.connect, "none" if preset.api_key_env is None else f"`{preset.api_key_env}`")
+        for name, preset in PROVIDERS.items()
+    }
+    for name, model in DEFAULT_MODELS.items():
+        assert re.search(rf"`{re.escape(name)}`[^()]*\({model.provider}\)", section), name
+
+
+def test_defaults_of_routes():
+    route = {
+        name: default for name, default in rows("Fields of a route") if name not in ("criteria", "fallback")
+    }
+    plain = RouteConfig(name="")
+    assert route.pop("prefer") == in_lua(Prefer.BALANCED)
+    assert WEIGHTS[Prefer.BALANCED] == plain.weights
+    assert route.pop("weights") == "nil"
+    assert route.pop("estimator") == in_lua(plain.estimator.kind)
+    for name, default in route.items():
+        assert default == in_lua(getattr(plain, name)), name
+    assert {default for _, default in rows("Weights")} == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "default", "renamed"),
+    [
+        ("Estimators", EstimatorConfig(), {"timeout": "timeout_s", "python": "function"}),
+        ("Transforms", Transform(), {}),
+        ("Experiments", ExperimentConfig(name="", arms=()), {}),
+        ("Judges", JudgeConfig(model=""), {}),
+        ("The store", StoreConfig(), {}),
+        ("Budgets", BudgetConfig(name="", limit_usd=0), {"per": "scope"}),
+        ("Fallback of a route", FallbackPolicy(), {}),
+    ],
+)
+def test_defaults_of_the_tables_of_routes(heading, default, renamed):
+    exceptions = {"window": '"month"', "action": '"refuse"', "strategies": "all, in this order"}
+    for name, text in rows(heading):
+        if text == "required":
+            continue
+        expected = exceptions.get(name) or in_lua(getattr(default, renamed.get(name, name)))
+        assert text == expected, name
+    assert BudgetConfig(name="", limit_usd=0).window == Window(kind=WindowKind.CALENDAR, period="month")
+    assert FallbackPolicy().strategies == tuple(FallbackStrategy)
+
+
+def test_presets_of_weights():
+    section = DOC.partition("# Weights\n")[2].partition("\n### ")[0]
+    found = {
+        prefer: tuple(map(float, numbers.split(" | ")))
+        for prefer, numbers in re.findall(r'^\| `"(\w+)"` \| ([0-9. |]+) \|$', section, re.MULTILINE)
+    }
+    assert found == {prefer.value: astuple(weights) for prefer, weights in WEIGHTS.items()}
+
+
+def test_wishes_are_documented():
+    section = DOC.partition("# Wishes of a request\n")[2].partition("\n## ")[0]
+    table = dict(re.findall(r"^\| `([\w.]+)` \| (?:`(.*?)`)? ?\|", section, re.MULTILINE))
+    inner = {f"criteria.{name}" for name in CRITERIA_FIELDS}
+    assert set(table) == (set(WISH_FIELDS) - {"criteria"}) | inner
+    assert {header.encode() for header in table.values() if header} == set(WISH_HEADERS)
+    (example,) = re.findall(r"^```json\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    body = json.loads(example)
+    wishes = read_wishes(msgspec.Raw(json.dumps(body["gatewright"]).encode()), ())
+    assert wishes == Wishes(
+        task="translate",
+        prefer=Prefer.COST,
+        criteria=SelectionCriteria(min_quality_threshold=0.8),
+        fallbacks=(),
+    )
+
+
+def test_the_first_auto_route_is_ten_lines_and_raises_no_warning(tmp_path):
+    source = re.findall(
+        r"^```lua\n(.*?)^```", DOC.partition("# An auto route in ten lines\n")[2], re.MULTILINE | re.DOTALL
+    )[0]
+    assert len(source.splitlines()) == 10
+    loaded = load_config(write(tmp_path, source))
+    assert loaded.warnings == ()
+    (route,) = loaded.config.routes
+    assert [model.name for model in loaded.config.candidates_of(route)] == ["gpt-4o", "gpt-4o-mini"]
 
 
 def test_the_example_of_fallbacks_is_explained_as_it_is(tmp_path):
