@@ -59,3 +59,10 @@ def on_starting(server):  # noqa: ANN001, ANN201, ARG001  # gunicorn's
     from gatewright_wsgi import check_config  # noqa: PLC0415  # not needed to read this file
 
     check_config()
+
+
+def post_worker_init(worker):  # noqa: ANN001, ANN201, ARG001  # gunicorn's
+    """Have a worker that is told to end wait for its clients' requests, and for no estimator that is a model."""
+    from gatewright_wsgi import give_up_questions_on_sigterm  # noqa: PLC0415  # the master needs it never
+
+    give_up_questions_on_sigterm()

@@ -1,6 +1,7 @@
 """What a process does besides answering."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -15,7 +16,7 @@ from gatewright.ids import CommandId, RequestId
 from gatewright.route_config import JudgeConfig, StoreConfig
 from gatewright.wire.server import RequestHead
 from gatewright_host.back_office import MOST_WAITING_BYTES, BackOffice, KeptAnswer
-from gatewright_host.own_questions import QuestionFailed
+from gatewright_host.own_questions import OwnQuestions, QuestionFailed
 from gatewright_host.state_dir import StateDir
 from gatewright_host.upstream_calls import ClientRequest
 
@@ -100,3 +101,42 @@ def test_answers_that_wait_for_their_judge_take_only_so_much_memory(office: Back
     office.record(record(), large, ANSWER)  # there is room again
     assert judge.asked.acquire(timeout=20)
     assert judge.count == 3
+
+
+class PatientJudge:
+    """Would wait for a minute, unless it is given up."""
+
+    def __init__(self) -> None:
+        self.office: BackOffice | None = None
+        self.asked = threading.Semaphore(0)
+        self.count = 0
+
+    def ask(self, body: bytes, task: str, timeout_s: float) -> str:  # noqa: ARG002  # as they are asked
+        assert self.office is not None
+        ended = threading.Event()
+        self.count += 1
+        with self.office.questions.under_way(ended.set):
+            self.asked.release()
+            ended.wait(60)
+        raise QuestionFailed("broken off")
+
+
+def test_an_office_that_closes_gives_up_its_judge_and_asks_no_other(tmp_path: Path) -> None:
+    judge = PatientJudge()
+    config = Config(models=(), store=StoreConfig(enabled=False))
+    office = judge.office = BackOffice(config, StateDir.at(tmp_path), lambda _: None, judge.ask)
+    office.start()
+    for _ in range(3):
+        office.record(record(), request(b"{}"), ANSWER)
+    assert judge.asked.acquire(timeout=20)
+    start = time.monotonic()
+    office.close()
+    assert time.monotonic() - start < 1.5
+    assert judge.count == 1
+
+
+def test_what_is_asked_after_all_was_given_up_comes_to_its_end_at_once() -> None:
+    questions, ended = OwnQuestions(), threading.Event()
+    questions.give_up()
+    with questions.under_way(ended.set):
+        assert ended.is_set()

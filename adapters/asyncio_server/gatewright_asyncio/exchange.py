@@ -128,27 +128,30 @@ class Exchange:
             self._connection.stream.abort()
         self._answer.stream.give_up_draining()
 
+    # --- called by whoever knows that the client has gone
+
+    def client_lost(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._driver.submit(ClientGone(request_id=self._id))
+
     # --- the task
 
     async def run(self) -> None:
         """Carry the request through to its end."""
         self._driver.open_mailbox(self._id, self)
-        self._answer.stream.on_lost = self._client_lost
+        self._answer.stream.on_lost = self.client_lost
         try:
             self._driver.submit(RequestReceived(request_id=self._id, facts=self._facts))
             if self._answer.stream.at_eof:
-                self._client_lost()
+                self.client_lost()
             while not await self._carry_out(await self._next_command()):
                 pass
         except BaseException:
-            self._client_lost()  # whatever it was: nobody is left who would answer
+            self.client_lost()  # whatever it was: nobody is left who would answer
             raise
         finally:
             self._answer.stream.on_lost = None
             self._drop_upstream()
-
-    def _client_lost(self) -> None:
-        self._driver.submit(ClientGone(request_id=self._id))
 
     async def _next_command(self) -> RequestCommand:
         while not self._commands:

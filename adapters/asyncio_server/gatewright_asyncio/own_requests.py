@@ -12,7 +12,7 @@ from gatewright.wire.server import ServerConnection
 from gatewright_asyncio.answer import Answer, HeaderPairs
 from gatewright_asyncio.exchange import Exchange
 from gatewright_asyncio.streams import Stream
-from gatewright_host.own_questions import QuestionFailed, question, read_answer
+from gatewright_host.own_questions import OwnQuestions, QuestionFailed, question, read_answer
 from gatewright_host.upstream_calls import ClientRequest
 
 if TYPE_CHECKING:
@@ -78,19 +78,32 @@ class CollectingAnswer(Answer):
         self.status = 0
 
 
-async def _ask(service: "Service", body: bytes, task: str, timeout_s: float) -> str:
+async def _ask(service: "Service", questions: OwnQuestions, body: bytes, task: str, timeout_s: float) -> str:
     head, facts = question(body, task, timeout_s)
     answer = CollectingAnswer()
     request = ClientRequest(service.new_request_id(), head, facts, body)
-    await Exchange(service.driver, service.pool, answer, request, service.office).run()
+    exchange = Exchange(service.driver, service.pool, answer, request, service.office)
+    loop = asyncio.get_running_loop()
+    # Not at once: `run` has told the Gateway of the request by the time that the loop gets to it.
+    with questions.under_way(lambda: loop.call_soon_threadsafe(exchange.client_lost)):
+        await exchange.run()
     return read_answer(answer.status, answer.headers, bytes(answer.kept))
 
 
-def ask(service: "Service", loop: asyncio.AbstractEventLoop, body: bytes, task: str, timeout_s: float) -> str:
+def ask(
+    service: "Service",
+    questions: OwnQuestions,
+    loop: asyncio.AbstractEventLoop,
+    body: bytes,
+    *,
+    task: str,
+    timeout_s: float,
+) -> str:
     """Ask a model, and wait for its answer; not to be called by the event loop's thread.
 
     Args:
         service: Of this server.
+        questions: Where it can be given up.
         loop: Its event loop.
         body: Of a chat request.
         task: What it is for, for the records.
@@ -99,7 +112,7 @@ def ask(service: "Service", loop: asyncio.AbstractEventLoop, body: bytes, task: 
     Raises:
         QuestionFailed: There is no answer.
     """
-    question_of_ours = _ask(service, body, task, timeout_s)
+    question_of_ours = _ask(service, questions, body, task, timeout_s)
     try:
         asked = asyncio.run_coroutine_threadsafe(question_of_ours, loop)
     except RuntimeError:  # the loop has ended

@@ -140,9 +140,10 @@ class Server:
                 loop.call_soon_threadsafe(self._use_config, config)
 
         def ask_model(body: bytes, task: str, timeout_s: float) -> str:
-            return ask(self._service, loop, body, task, timeout_s)
+            return ask(self._service, office.questions, loop, body, task=task, timeout_s=timeout_s)
 
-        return BackOffice(self._config, state, submit, ask_model, on_config=use_config)
+        office = BackOffice(self._config, state, submit, ask_model, on_config=use_config)
+        return office
 
     def _use_config(self, config: Config) -> None:
         """The store knows other models now."""
@@ -238,6 +239,8 @@ class Server:
         for connection in list(self._connections):
             if connection.is_idle:
                 connection.close()
+        if self._service.office is not None:
+            self._service.office.questions.give_up()
         self._driver.submit(ShutdownRequested())
         if self._driver.active:
             logger.info("stopping: %d requests may finish; a second signal cuts them", self._driver.active)

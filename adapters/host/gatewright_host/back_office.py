@@ -31,7 +31,7 @@ from gatewright.route_config import EstimatorKind, JudgeConfig
 from gatewright.wire.fields import Headers, find_header
 from gatewright_host.estimators import Estimators
 from gatewright_host.metrics import Metrics
-from gatewright_host.own_questions import Ask, QuestionFailed
+from gatewright_host.own_questions import Ask, OwnQuestions, QuestionFailed
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store import Keeper, StoreError
 from gatewright_host.store.vocabulary import BudgetUse
@@ -85,6 +85,9 @@ class BackOffice:
         submit: Takes news for the Gateway, from any thread.
         ask: Asks a model that this process serves.
         on_config: Takes the configuration anew whenever the models that the store knows have changed.
+
+    Attributes:
+        questions: What `ask` asks; a process that is told to end gives them up without waiting for `close`.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class BackOffice:
         self.keeper: Final = Keeper(config, state, submit, on_config=on_config)
         self.estimators: Final = Estimators(state.path)
         self.metrics: Metrics | None = None
+        self.questions: Final = OwnQuestions()
         self._state = state
         self._config = config
         self._ask = ask
@@ -137,6 +141,7 @@ class BackOffice:
         with self._lock:
             self._closed = True
             thread = self._thread
+        self.questions.give_up()
         if thread is not None:
             self._waiting.put(None)
             thread.join(_CLOSE_S)
@@ -210,7 +215,7 @@ class BackOffice:
 
     def _do(self, work: _Afterwork) -> None:
         record, score = work.record, None
-        if record.judge is not None and work.answer is not None:
+        if record.judge is not None and work.answer is not None and not self.questions.given_up:
             score = self._judge(record, record.judge, work.request, work.answer)
         if self._learns:
             text = _excerpt(work.request)

@@ -2,5 +2,6 @@
 
 from gatewright_wsgi.app import create_app
 from gatewright_wsgi.choosing import check_config
+from gatewright_wsgi.process import give_up_questions_on_sigterm
 
-__all__ = ["check_config", "create_app"]
+__all__ = ["check_config", "create_app", "give_up_questions_on_sigterm"]

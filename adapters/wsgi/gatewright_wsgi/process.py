@@ -3,8 +3,10 @@
 import atexit
 import logging
 import os
+import signal
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import Final
 from weakref import WeakSet
 
@@ -56,6 +58,11 @@ class Process:
         self.watch = ClientWatch(config.server.stall_timeout_s)
         self.dumps = Dumps(Path(directory)) if directory is not None else None
 
+    def give_up_questions(self) -> None:
+        """Ask models nothing more but what clients ask."""
+        if self.service.office is not None:
+            self.service.office.questions.give_up()
+
     def close(self) -> None:
         """Give back what it holds."""
         self.watch.close()
@@ -98,8 +105,34 @@ class Processes:
         if present is not None:
             present.close()
 
+    def give_up_questions(self) -> None:
+        """As of `Process`; one that is only being made has asked nothing yet."""
+        if self._present is not None:
+            self._present.give_up_questions()
+
 
 _ALL: Final[WeakSet[Processes]] = WeakSet()
+
+
+def give_up_questions_on_sigterm() -> None:
+    """From now on, SIGTERM also gives up what this process asks models on its own behalf: estimators, judges.
+
+    gunicorn tells an application of its end only once all requests have ended. For a worker's main thread, after
+    gunicorn has set its own handlers: as `post_worker_init`.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+
+    def give_up() -> None:
+        for processes in list(_ALL):
+            processes.give_up_questions()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        # Not here: whoever was interrupted may hold the very locks that this needs.
+        threading.Thread(target=give_up, name="gatewright-giving-up", daemon=True).start()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
 
 
 def _after_fork() -> None:

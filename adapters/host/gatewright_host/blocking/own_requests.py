@@ -7,7 +7,7 @@ from gatewright.api.facts import ApiFormat
 from gatewright.errors import Problem
 from gatewright.wire.fields import Headers
 from gatewright_host.blocking.sink import ClientLost
-from gatewright_host.own_questions import question, read_answer
+from gatewright_host.own_questions import OwnQuestions, question, read_answer
 
 if TYPE_CHECKING:
     from gatewright_host.blocking.service import Service
@@ -63,11 +63,12 @@ class CollectingSink:
         self.status = 0
 
 
-def ask(service: "Service", body: bytes, task: str, timeout_s: float) -> str:
+def ask(service: "Service", questions: OwnQuestions, body: bytes, task: str, timeout_s: float) -> str:
     """Ask a model, and wait for its answer.
 
     Args:
         service: Of this process.
+        questions: Where it can be given up.
         body: Of a chat request.
         task: What it is for, for the records.
         timeout_s: After this it is given up.
@@ -77,5 +78,9 @@ def ask(service: "Service", body: bytes, task: str, timeout_s: float) -> str:
     """
     head, facts = question(body, task, timeout_s)
     sink = CollectingSink()
-    service.exchange(sink, head, facts, body).run()
+    exchange = service.exchange(sink, head, facts, body)
+    exchange.begin()
+    with questions.under_way(exchange.client_lost):
+        while exchange.step():
+            pass
     return read_answer(sink.status, sink.headers, bytes(sink.body))

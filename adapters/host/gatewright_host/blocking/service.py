@@ -65,7 +65,7 @@ class Service:
 
     def _open_office(self, config: Config, state: StateDir) -> BackOffice:
         def ask_model(body: bytes, task: str, timeout_s: float) -> str:
-            return ask(self, body, task, timeout_s)
+            return ask(self, office.questions, body, task, timeout_s)
 
         office = BackOffice(config, state, self.driver.submit, ask_model, on_config=self._use_config)
         office.start()
