@@ -57,6 +57,15 @@ def test_a_note_that_cannot_be_written_says_nothing(state: StateDir, monkeypatch
     assert not nobody_had_a_key(state, FAR)
 
 
+def test_the_note_is_for_its_user_only(state: StateDir):
+    note = state.path / "keys.known"
+    remember_keys(state, FAR, KeyBook())
+    assert note.stat().st_mode & 0o777 == 0o600
+    note.chmod(0o644)  # of a process that was less careful
+    remember_keys(state, FAR, SOMEBODY)
+    assert note.stat().st_mode & 0o777 == 0o600
+
+
 def keeper_of(state: StateDir, url: str | None) -> Keeper:
     config = Config(models=(), store=StoreConfig(url=url))
     return Keeper(config, state, lambda _: None, pace=Pace(retry_s=0.05))

@@ -15,6 +15,7 @@ from gatewright_host.state_dir import StateDir
 _NOBODY: Final = "nobody"
 _SOMEBODY: Final = "somebody"
 _DIGITS: Final = 16
+_PRIVATE: Final = 0o600
 
 
 def remember_keys(state: StateDir, url: str, book: KeyBook) -> None:
@@ -30,6 +31,8 @@ def remember_keys(state: StateDir, url: str, book: KeyBook) -> None:
     with suppress(OSError):
         if path.exists() and path.read_text(errors="replace") == text:
             return
+        path.touch(mode=_PRIVATE)
+        path.chmod(_PRIVATE)  # also where somebody else has made it
         path.write_text(text)
         return
     with suppress(OSError):  # a note that cannot be written must not say what is no longer so
