@@ -13,7 +13,7 @@ from gatewright.api.facts import Continuation
 from gatewright.api.transforms import Transform
 from gatewright.engines.spec import EngineSpec, EngineTimeouts
 from gatewright.errors import ModelNotFound
-from gatewright.route_config import RouteConfig, StoreConfig
+from gatewright.route_config import ExperienceConfig, RouteConfig, StoreConfig
 from gatewright.selection.profiles import Feature, ModelProfile
 
 
@@ -239,6 +239,7 @@ class Config:
         routes: Names for whichever model suits best.
         budgets: Limits on what is spent.
         store: Where records are kept.
+        experience: How choices learn from outcomes.
     """
 
     server: ServerConfig = field(factory=ServerConfig)
@@ -246,6 +247,7 @@ class Config:
     routes: tuple[RouteConfig, ...] = ()
     budgets: tuple[BudgetConfig, ...] = ()
     store: StoreConfig = field(factory=StoreConfig)
+    experience: ExperienceConfig = field(factory=ExperienceConfig)
     _by_name: dict[str, ModelConfig] = field(init=False, repr=False, eq=False)
     _route_by_name: dict[str, RouteConfig] = field(init=False, repr=False, eq=False)
 

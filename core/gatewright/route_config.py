@@ -208,6 +208,22 @@ class StoreConfig:
 
 
 @frozen(kw_only=True)
+class ExperienceConfig:
+    """How choices learn from outcomes.
+
+    Attributes:
+        half_life_days: Age in days at which an outcome counts half.
+    """
+
+    half_life_days: float = 30.0
+
+    @property
+    def half_life_s(self) -> float:
+        """The same in seconds."""
+        return self.half_life_days * 86_400.0
+
+
+@frozen(kw_only=True)
 class ExperimentState:
     """What was done to an experiment by hand; what its own rules do follows from the outcomes.
 

@@ -61,7 +61,7 @@ class Router:
     """
 
     def __init__(self, config: Config, chance: Chance) -> None:
-        self.experience = Experience()
+        self.experience = Experience(half_life_s=config.experience.half_life_s)
         self.book = ExperimentBook()
         self._config = config
         self._chance = chance
@@ -73,7 +73,7 @@ class Router:
         self._unlearnt: deque[ModelOutcome] = deque(maxlen=MOST_UNLEARNT)
 
     def replace_config(self, config: Config) -> None:
-        """Another configuration holds; what was learnt stays."""
+        """Another configuration holds; what was learnt stays, and counts as it did."""
         self._config, self._catalogues = config, {}
 
     # --- what is learnt

@@ -43,6 +43,7 @@ from gatewright.route_config import (
     ArmConfig,
     EstimatorConfig,
     EstimatorKind,
+    ExperienceConfig,
     ExperimentConfig,
     ExperimentState,
     FallbackPolicy,
@@ -459,6 +460,14 @@ def test_feedback_changes_the_choice():
     tester.tell(0, OutcomesLearnt(feedback=bad))
     tester.ask(1)
     assert tester.leased == "cheap"
+
+
+@pytest.mark.parametrize(("days", "chosen"), [(365.0, "cheap"), (1.0, "dear")])
+def test_how_long_outcomes_count_is_for_the_configuration_to_say(days: float, chosen: str):
+    tester = RouteTester(DEAR, CHEAP, experience=ExperienceConfig(half_life_days=days))
+    tester.tell(0, OutcomesLearnt(outcomes=outcomes("dear", 40, success=False)))
+    tester.ask(14 * 86_400.0)
+    assert tester.leased == chosen
 
 
 def test_an_upstream_that_is_down_is_no_worse_for_it():

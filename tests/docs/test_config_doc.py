@@ -28,6 +28,7 @@ from gatewright.presets import DEFAULT_MODELS, PROVIDERS
 from gatewright.route_config import (
     EstimatorConfig,
     EstimatorKind,
+    ExperienceConfig,
     ExperimentConfig,
     FallbackPolicy,
     FallbackStrategy,
@@ -73,6 +74,7 @@ HEADINGS = {
     "budget": ["Budgets"],
     "window": ["Windows"],
     "store": ["The store"],
+    "experience": ["Experience"],
 }
 
 
@@ -258,6 +260,7 @@ def test_defaults_of_routes():
         ("Experiments", ExperimentConfig(name="", arms=()), {}),
         ("Judges", JudgeConfig(model=""), {}),
         ("The store", StoreConfig(), {}),
+        ("Experience", ExperienceConfig(), {}),
         ("Budgets", BudgetConfig(name="", limit_usd=0), {"per": "scope"}),
         ("Fallback of a route", FallbackPolicy(), {}),
     ],

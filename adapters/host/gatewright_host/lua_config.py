@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gatewright.errors import ConfigError
 
-_GLOBALS: Final = ("server", "models", "routes", "budgets", "store")
+_GLOBALS: Final = ("server", "models", "routes", "budgets", "store", "experience")
 """What a configuration file sets; the prelude names the same."""
 
 _RESULT: Final = "loader.gatewright.result"
@@ -25,7 +25,7 @@ _stdout_lock: Final = threading.Lock()
 
 
 def load_lua(path: Path) -> dict[str, object]:
-    """Run the file and return its globals `server`, `models`, `routes`, `budgets` and `store`, where they exist.
+    """Run the file and return those of its globals that a configuration consists of, where they exist.
 
     Tables come as lists if all their keys are positive whole numbers (a hole is None), else as dicts; an empty
     table is an empty dict. What the file prints goes to stderr.

@@ -33,12 +33,13 @@ from gatewright.accounting.recent import (
     success_of,
 )
 from gatewright.accounting.tallies import LONGEST_MS, Tally, TimedTally
+from gatewright.route_config import ExperienceConfig
 from gatewright.selection.beliefs import Belief, LatencyBelief
 from gatewright.selection.complexity import TaskComplexity
 from gatewright.selection.values import exponent_of
 
-HALF_LIFE_S: Final = 30 * 24 * 3600.0
-"""Age at which an outcome counts half."""
+HALF_LIFE_S: Final = ExperienceConfig().half_life_s
+"""Age at which an outcome counts half, unless the configuration says otherwise."""
 STRENGTH: Final = 6.0
 """So many outcomes is the mean of a coarser level worth at the next finer one."""
 MOST_TASKS: Final = 256

@@ -36,7 +36,7 @@ from gatewright.configuration.routes import (
     check_default_model,
     read_routes,
 )
-from gatewright.configuration.store import STORE_FIELDS, read_store
+from gatewright.configuration.store import EXPERIENCE_FIELDS, STORE_FIELDS, read_experience, read_store
 from gatewright.configuration.suspicions import config_warnings
 from gatewright.configuration.transforms import TRANSFORM_FIELDS
 from gatewright.errors import ConfigError
@@ -92,6 +92,7 @@ FIELD_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "budget": BUDGET_FIELDS,
     "window": WINDOW_FIELDS,
     "store": STORE_FIELDS,
+    "experience": EXPERIENCE_FIELDS,
 }
 """Every field of every table, for whoever documents or completes them."""
 
@@ -100,8 +101,9 @@ def read_config(raw: Mapping[str, object]) -> Config:
     """Validate the configuration.
 
     Args:
-        raw: The globals `server`, `models`, `routes`, `budgets` and `store` as nested dicts, lists, strings, numbers
-            and booleans. Others are not looked at: a configuration file is a program and has variables of its own.
+        raw: The globals `server`, `models`, `routes`, `budgets`, `store` and `experience` as nested dicts, lists,
+            strings, numbers and booleans. Others are not looked at: a configuration file is a program and has variables
+            of its own.
 
     Returns:
         The configuration, its paths as written. `server.listen` is empty if every listener is "none", which is
@@ -116,10 +118,13 @@ def read_config(raw: Mapping[str, object]) -> Config:
     routes = read_routes(raw.get("routes"), Place("routes", problems), models)
     budgets = read_budgets(raw.get("budgets"), Place("budgets", problems), models, routes)
     store = read_store(raw.get("store"), Place("store", problems))
+    experience = read_experience(raw.get("experience"), Place("experience", problems))
     check_default_model(server.default_model, models, routes, Place("server.default_model", problems))
     if problems:
         raise ConfigError(tuple(problems))
-    return Config(server=server, models=models, routes=routes, budgets=budgets, store=store)
+    return Config(
+        server=server, models=models, routes=routes, budgets=budgets, store=store, experience=experience
+    )
 
 
 def _read_server(value: object, place: Place) -> ServerConfig:

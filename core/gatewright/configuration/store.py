@@ -1,12 +1,13 @@
-"""The table `store`: where records are kept, which of them, and for how long."""
+"""The table `store`: where records are kept, which of them, and for how long; and `experience`: what choices learn of it."""
 
 from typing import Final
 from urllib.parse import urlsplit
 
 from gatewright.configuration.reader import FLAG, Place, Scalar, Secret, TableOf, one_of, real, usable_text
-from gatewright.route_config import BudgetFailure, StoreConfig
+from gatewright.route_config import BudgetFailure, ExperienceConfig, StoreConfig
 
 STORE_FIELDS: Final = ("url", "enabled", "prompts", "retention_days", "when_unavailable")
+EXPERIENCE_FIELDS: Final = ("half_life_days",)
 
 
 def _url(value: object) -> str | None:
@@ -27,6 +28,7 @@ _URL: Final = Secret(
         _url,
     )
 )
+_HALF_LIFE: Final = real("a number of days above 0", lambda number: number > 0)
 _DAYS: Final = real("a number of days above 0, or false to keep everything", lambda number: number > 0)
 
 
@@ -45,3 +47,13 @@ def read_store(value: object, place: Place) -> StoreConfig:
         retention_days=None if keep_all else table.find("retention_days", _DAYS) or default.retention_days,
         when_unavailable=table.get("when_unavailable", one_of(BudgetFailure), default.when_unavailable),
     )
+
+
+def read_experience(value: object, place: Place) -> ExperienceConfig:
+    """The global `experience`; absent, it takes every default."""
+    default = ExperienceConfig()
+    table = None if value is None else TableOf("a table with named fields").read(value, place)
+    if table is None:
+        return default
+    table.expect_only(EXPERIENCE_FIELDS, {})
+    return ExperienceConfig(half_life_days=table.get("half_life_days", _HALF_LIFE, default.half_life_days))

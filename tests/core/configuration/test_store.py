@@ -6,6 +6,7 @@ from gatewright.configuration.schema import read_config
 from gatewright.errors import ConfigError
 from gatewright.route_config import (
     BudgetFailure,
+    ExperienceConfig,
     StoreConfig,
 )
 from tests.support.routes import MODELS, read
@@ -51,3 +52,22 @@ def test_a_store_that_is_not_allowed():
         "store.retention_days",
         "store.when_unavailable",
     ]
+
+
+def experience(**fields: Any) -> ExperienceConfig:
+    return read_config({"server": {}, "models": list(MODELS), "experience": fields}).experience
+
+
+def test_experience():
+    assert experience() == ExperienceConfig() == read().experience
+    assert experience(half_life_days=0.5).half_life_s == 43_200
+
+
+@pytest.mark.parametrize("days", [0, -1, False, "30", float("inf")])
+def test_a_half_life_that_is_not_allowed(days):
+    with pytest.raises(ConfigError) as caught:
+        experience(half_life_days=days, half_life=30)
+    unknown, problem = caught.value.problems
+    assert unknown == 'experience.half_life: unknown field; did you mean "half_life_days"?'
+    assert problem.startswith("experience.half_life_days: got ")
+    assert problem.endswith(", expected a number of days above 0")
