@@ -11,6 +11,10 @@ from gatewright_cli.question import QuestionRequest
 from gatewright_host.blocking.exchange import Exchange
 from gatewright_host.blocking.service import Service
 
+_LOOK_UP_S: Final = 0.2
+"""Longest wait in one piece. A signal that comes just as a thread begins to wait for a lock does not end that wait: on a
+busy machine CPython may have let other threads run for milliseconds between its last look at signals and the wait."""
+
 _LEAVE_TIMEOUT_S: Final = 1.0
 """How long a request that is given up may take to say goodbye; the end of the process says it for it then."""
 
@@ -76,8 +80,8 @@ class Asking:
     def _wait(self, give_up_at: float | None) -> None:
         while True:
             rest_s = None if give_up_at is None else max(0.0, give_up_at - monotonic())
-            slice_s = _least(rest_s, TICK_S if self._progress.shown else None)
-            if self._done.wait(slice_s):
+            slice_s = TICK_S if self._progress.shown else _LOOK_UP_S
+            if self._done.wait(slice_s if rest_s is None else min(slice_s, rest_s)):
                 return
             if give_up_at is not None and monotonic() >= give_up_at:
                 raise TimedOut
@@ -87,8 +91,3 @@ class Asking:
         """Cancel the engine's work and give it back. In a thread, since the Gateway may just be at somebody's disposal."""
         threading.Thread(target=self._exchange.client_lost, daemon=True).start()
         self._done.wait(_LEAVE_TIMEOUT_S)
-
-
-def _least(*numbers: float | None) -> float | None:
-    given = [number for number in numbers if number is not None]
-    return min(given) if given else None
