@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from gatewright_host.store.reading import to_feedback, to_outcome
 from gatewright_host.store.tables import feedback, outcomes, revisions
@@ -65,12 +65,14 @@ def since(connection: Connection, cursor: Cursor, me: str, now_s: float, overlap
         now_s: Unix time.
         overlap_s: So long after others a row may become visible that has a lower id.
     """
-    new_outcomes, outcomes_stream = _follow(connection, outcomes, cursor.outcomes, now_s, overlap_s)
+    new_outcomes, outcomes_stream = _follow(
+        connection, outcomes, cursor.outcomes, now_s, overlap_s, outcomes.c.writer != me
+    )
     new_feedback, feedback_stream = _follow(connection, feedback, cursor.feedback, now_s, overlap_s)
     present = _revisions(connection)
     changed = {topic for topic in TOPICS if present.get(topic) != cursor.revisions.get(topic)}
     return News(
-        outcomes=tuple([to_outcome(row) for row in new_outcomes if row.writer != me]),
+        outcomes=tuple([to_outcome(row) for row in new_outcomes]),
         feedback=tuple([to_feedback(row) for row in new_feedback]),
         models_changed=MODELS in changed,
         keys_changed=KEYS in changed,
@@ -90,18 +92,27 @@ def _start(connection: Connection, table: Table, now_s: float) -> Stream:
 
 
 def _follow(
-    connection: Connection, table: Table, stream: Stream, now_s: float, overlap_s: float
+    connection: Connection,
+    table: Table,
+    stream: Stream,
+    now_s: float,
+    overlap_s: float,
+    wanted: ColumnElement[bool] | None = None,
 ) -> tuple[list[Any], Stream]:
     """Rows that were not read before, and how far the table is read then.
 
     PostgreSQL gives ids before it commits, so that a lower one may become visible after a higher one: what is above the
     floor is read again and again, and the floor follows as late as `overlap_s` says.
     """
-    found = connection.execute(
-        select(table).where(table.c.id > stream.floor).order_by(table.c.id).limit(_PORTION + len(stream.seen))
-    ).all()
+    last = max(connection.execute(select(func.max(table.c.id))).scalar() or 0, stream.floor)
+    most = _PORTION + len(stream.seen)
+    query = select(table).where(table.c.id > stream.floor, table.c.id <= last)
+    if wanted is not None:  # here, since a busy process would else read back all that it writes
+        query = query.where(wanted)
+    found = connection.execute(query.order_by(table.c.id).limit(most)).all()
     new = [row for row in found if row.id not in stream.seen]
-    last = found[-1].id if found else stream.floor
+    if len(found) == most:
+        last = found[-1].id
     marks = stream.marks
     if overlap_s and len(marks) > 1 and now_s - marks[-2][0] < overlap_s / _MARKS:
         # Marks of one moment are one mark, so that there is a bound to their number.
