@@ -27,6 +27,7 @@ from gatewright_host.host_status import EngineReport, HostStatus
 from gatewright_host.metrics import OTHER, Metrics
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store.vocabulary import BudgetUse
+from tests.support.host import until_blocking
 
 ROOT = Path(__file__).parents[2]
 FORK = multiprocessing.get_context("fork")
@@ -273,7 +274,10 @@ def test_every_process_shows_the_sum_of_all(state: StateDir):
         assert value(metrics, "gatewright_requests_in_flight") == 2
 
 
-def test_a_process_that_ends_leaves_its_counts_but_nothing_under_way(state: StateDir):
+def test_a_process_that_ends_leaves_its_counts_but_nothing_under_way(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(figure_files, "_MOMENT_S", 0.0)
     metrics = Metrics(state)
     metrics.observe(ANSWERED)
 
@@ -290,6 +294,26 @@ def test_a_process_that_ends_leaves_its_counts_but_nothing_under_way(state: Stat
     assert value(metrics, "gatewright_errors_total", model="gpt", kind="UpstreamTimeout") == 3
     assert len(files(state)) == 2  # its own, and what is kept of the dead
     assert value(metrics, "gatewright_requests_total", **REQUESTS) == 4  # and not once more
+
+
+def test_what_changes_within_a_moment_is_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    writes = []
+    pwrite = os.pwrite
+
+    def counted(fd: int, data: bytes, offset: int) -> int:
+        writes.append(data)
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(figure_files.os, "pwrite", counted)
+    one, other = FigureFiles(tmp_path), FigureFiles(tmp_path)
+    for _ in range(1000):
+        one.add([(("a",), ((0, 1.0),), 1)], {("b",): 5.0})
+    until_blocking(lambda: other.totals() == {("a",): [1000.0], ("b",): [5.0]})
+    assert len(writes) < 500
+    one.set(("b",), 6.0)
+    one.add([(("a",), ((0, 1.0),), 1)])
+    one.close()
+    assert other.totals() == {("a",): [1001.0], ("b",): [6.0]}, "nothing is left behind at the end"
 
 
 def test_files_do_not_pile_up_where_nobody_asks(state: StateDir):
@@ -355,6 +379,7 @@ def test_a_file_that_cannot_be_written_stops_nothing(state: StateDir, caplog: py
 def test_a_full_disk_stops_nothing_and_is_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
+    monkeypatch.setattr(figure_files, "_MOMENT_S", 0.0)
     one, other = FigureFiles(tmp_path), FigureFiles(tmp_path)
     with monkeypatch.context() as patch:
 
@@ -370,7 +395,10 @@ def test_a_full_disk_stops_nothing_and_is_made_up_for(
     assert other.totals() == {("a",): [3.0]}
 
 
-def test_half_an_entry_and_a_damaged_sum_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_half_an_entry_and_a_damaged_sum_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(figure_files, "_MOMENT_S", 0.0)
     one, other = FigureFiles(tmp_path), FigureFiles(tmp_path)
     one.add([(("a", "é\n"), ((0, 1.0), (2, 2.5)), 3)])
     one.add([(("b",), ((0, 7.0),), 1)])

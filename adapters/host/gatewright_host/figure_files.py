@@ -10,11 +10,14 @@ an `OSError`, and the figures go on in memory.
 
 import fcntl
 import logging
+import math
 import os
 import secrets
 import struct
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +40,7 @@ _HEAD: Final = struct.Struct("<HH")
 _CELL_BYTES: Final = 8
 _LONGEST_KEY_BYTES: Final = 4096
 _PRIVATE: Final = 0o700
+_MOMENT_S: Final = 0.05
 
 
 @frozen
@@ -61,6 +65,9 @@ class _Row:
 class FigureFiles:
     """The figures of this process, and the totals of all. Any thread may call it.
 
+    A change is written at once if there was none in the last moment, and otherwise together with those that follow: many
+    requests a second would else pay for a dozen writes each. What a killed process loses is that moment.
+
     Args:
         directory: Where the files are; made with the first figure.
         live: Names of figures that end with their process, such as what is under way.
@@ -69,20 +76,35 @@ class FigureFiles:
     def __init__(self, directory: Path, live: Collection[str] = ()) -> None:
         self._directory = directory
         self._live = frozenset(live)
-        self._lock = threading.Lock()
         self._reported: set[int | None] = set()
         self._start_anew()
+        _all_files.add(self)
 
     def _start_anew(self) -> None:
-        self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._rows: dict[Key, _Row] = {}
+        self._unwritten: dict[Key, _Row] = {}
+        self._added_at = self._set_at = -math.inf
+        self._writer: threading.Thread | None = None
         self._fd: int | None = None
         self._name = ""
         self._end = 0
         self._is_broken = False
 
-    def add(self, additions: Iterable[Addition]) -> None:
-        """Add to figures."""
+    def forked(self) -> None:
+        """In a forked child: what it has inherited is its parent's, and the parent writes it down."""
+        fd = self._fd
+        self._start_anew()
+        if fd is not None:
+            os.close(fd)
+
+    def add(self, additions: Iterable[Addition], values: Mapping[Key, float] | None = None) -> None:
+        """Add to figures.
+
+        Args:
+            additions: What is added.
+            values: Figures of one cell that get another value with it.
+        """
         with self._lock:
             self._begin()
             for key, amounts, cells in additions:
@@ -91,21 +113,33 @@ class FigureFiles:
                     row = self._rows[key] = _Row(None, [0.0] * cells)
                 for cell, amount in amounts:
                     row.cells[cell] += amount
-                self._write(key, row)
+                self._unwritten[key] = row
+            for key, value in (values or {}).items():
+                self._put(key, value)
+            now = time.monotonic()
+            if now - self._added_at >= _MOMENT_S:
+                self._added_at = now
+                self._write_all()
+            else:
+                self._write_soon()
 
     def set(self, key: Key, value: float) -> None:
         """Give a figure of one cell another value."""
         with self._lock:
             self._begin()
-            row = self._rows.setdefault(key, _Row(None, [0.0]))
-            if row.cells[0] != value:
-                row.cells[0] = value
-                self._write(key, row)
+            self._put(key, value)
+            now = time.monotonic()
+            if now - self._set_at >= _MOMENT_S:
+                self._set_at = now
+                self._write_all()
+            else:
+                self._write_soon()
 
     def totals(self) -> dict[Key, list[float]]:
         """The sums over all processes, those that have ended included."""
         with self._lock:
             self._begin()
+            self._write_all()
             totals = {key: list(row.cells) for key, row in self._rows.items()}
         try:
             with self._directory_lock():
@@ -120,25 +154,22 @@ class FigureFiles:
     def close(self) -> None:
         """Leave the figures to whoever asks next."""
         with self._lock:
-            if self._pid == os.getpid() and self._fd is not None:
-                os.close(self._fd)
+            self._write_all()
+            fd = self._fd
             self._start_anew()
+        if fd is not None:
+            os.close(fd)
 
     # --- its own file
 
     def _begin(self) -> None:
-        if self._pid != os.getpid():
-            # A forked child: what it has inherited is its parent's, and the parent writes it down.
-            if self._fd is not None:
-                os.close(self._fd)
-            self._start_anew()
         if self._fd is not None or self._is_broken:
             return
         try:
             self._directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             with self._directory_lock():
                 self._fold()
-                self._name = f"{self._pid}-{secrets.token_hex(4)}{_SUFFIX}"
+                self._name = f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 fd = os.open(self._directory / self._name, flags, 0o600)
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -146,6 +177,35 @@ class FigureFiles:
         except OSError as error:
             self._is_broken = True
             self._report(error)
+
+    def _put(self, key: Key, value: float) -> None:
+        row = self._rows.setdefault(key, _Row(None, [0.0]))
+        if row.cells[0] != value:
+            row.cells[0] = value
+            self._unwritten[key] = row
+
+    def _write_soon(self) -> None:
+        if self._writer is None and self._fd is not None and self._unwritten:
+            self._writer = threading.Thread(target=self._write_on, name="gatewright-figures", daemon=True)
+            self._writer.start()
+
+    def _write_on(self) -> None:
+        """Write every moment, until nothing has changed for one."""
+        while True:
+            time.sleep(_MOMENT_S)
+            with self._lock:
+                if self._writer is not threading.current_thread():
+                    return  # closed meanwhile
+                if not self._unwritten:
+                    self._writer = None
+                    return
+                self._write_all()
+
+    def _write_all(self) -> None:
+        """What cannot be written is tried again with the next change of its figure."""
+        unwritten, self._unwritten = self._unwritten, {}
+        for key, row in unwritten.items():
+            self._write(key, row)
 
     def _write(self, key: Key, row: _Row) -> None:
         if self._fd is None:
@@ -162,7 +222,7 @@ class FigureFiles:
             if os.pwrite(self._fd, entry, self._end) == len(entry):
                 row.offset = self._end + len(entry) - len(cells)
                 self._end += len(entry)
-        except OSError as error:  # it is tried again with the next change of this figure
+        except OSError as error:
             self._report(error)
 
     def _report(self, error: OSError) -> None:
@@ -277,3 +337,14 @@ def _add(totals: dict[Key, list[float]], key: Key, cells: Sequence[float]) -> No
         return
     for cell, amount in enumerate(cells):
         present[cell] += amount
+
+
+_all_files: Final[weakref.WeakSet[FigureFiles]] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for files in _all_files:
+        files.forked()
+
+
+os.register_at_fork(after_in_child=_forked)

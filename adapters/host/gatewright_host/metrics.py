@@ -75,7 +75,9 @@ class Metrics:
 
     def observe(self, record: RecordRequest) -> None:
         """A request has ended."""
-        self.gone(record.request_id)
+        with self._lock:
+            self._under_way.discard(record.request_id)
+            under_way = len(self._under_way)
         model, route = record.model or "", record.route or ""
         count, measure = self._counted, self._measured
         additions = [
@@ -102,7 +104,7 @@ class Metrics:
                 additions.append(count(figures.COMPLEXITY, route, record.decision.complexity.value))
         if record.failed_attempts or record.outcome in _FAILED:
             additions.extend(self._failures(record, model, route))
-        self._files.add(additions)
+        self._files.add(additions, {(figures.IN_FLIGHT.name,): under_way})
         self._look_at_dropped()
 
     def _failures(self, record: RecordRequest, model: str, route: str) -> Iterator[Addition]:
