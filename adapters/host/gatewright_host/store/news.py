@@ -66,9 +66,16 @@ def since(connection: Connection, cursor: Cursor, me: str, now_s: float, overlap
         overlap_s: So long after others a row may become visible that has a lower id.
     """
     new_outcomes, outcomes_stream = _follow(
-        connection, outcomes, cursor.outcomes, now_s, overlap_s, outcomes.c.writer != me
+        connection,
+        outcomes,
+        cursor.outcomes,
+        now_s=now_s,
+        overlap_s=overlap_s,
+        wanted=outcomes.c.writer != me,
     )
-    new_feedback, feedback_stream = _follow(connection, feedback, cursor.feedback, now_s, overlap_s)
+    new_feedback, feedback_stream = _follow(
+        connection, feedback, cursor.feedback, now_s=now_s, overlap_s=overlap_s
+    )
     present = _revisions(connection)
     changed = {topic for topic in TOPICS if present.get(topic) != cursor.revisions.get(topic)}
     return News(
@@ -95,6 +102,7 @@ def _follow(
     connection: Connection,
     table: Table,
     stream: Stream,
+    *,
     now_s: float,
     overlap_s: float,
     wanted: ColumnElement[bool] | None = None,
