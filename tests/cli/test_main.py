@@ -54,6 +54,21 @@ def test_an_interrupt_anywhere_is_130(
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_interrupt_that_makes_something_fail_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")  # as `threading.Condition` does
+
+    monkeypatch.setattr("gatewright_cli.options.choose_config", interrupted)
+    monkeypatch.setattr("gatewright_cli.options.Common.choose", interrupted)
+    assert main(["models"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_defect_is_one_line_and_more_with_verbose(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,12 +8,9 @@ from gatewright.commands import RecordRequest
 from gatewright_cli.answer import AnswerReader
 from gatewright_cli.progress import TICK_S, Progress
 from gatewright_cli.question import QuestionRequest
+from gatewright_cli.waiting import Waiting
 from gatewright_host.blocking.exchange import Exchange
 from gatewright_host.blocking.service import Service
-
-_LOOK_UP_S: Final = 0.2
-"""Longest wait in one piece. A signal that comes just as a thread begins to wait for a lock does not end that wait: on a
-busy machine CPython may have let other threads run for milliseconds between its last look at signals and the wait."""
 
 _LEAVE_TIMEOUT_S: Final = 1.0
 """How long a request that is given up may take to say goodbye; the end of the process says it for it then."""
@@ -38,7 +35,7 @@ class Asking:
     ) -> None:
         self._exchange: Exchange = service.exchange(answer, request.head, request.facts, request.body)
         self._progress = progress
-        self._done = threading.Event()
+        self._waiting = Waiting()
         self._error: BaseException | None = None
 
     def run(self, timeout_s: float | None) -> RecordRequest:
@@ -55,15 +52,16 @@ class Asking:
             KeyboardInterrupt: The user does not want it any more.
         """
         give_up_at = None if timeout_s is None else monotonic() + timeout_s
-        # A daemon: if it hangs where nothing can wake it, as in a name's resolution, the process ends all the same.
-        threading.Thread(target=self._carry_through, name="gatewright-request", daemon=True).start()
-        try:
-            self._wait(give_up_at)
-        except BaseException:
-            self._leave()
-            raise
-        finally:
-            self._progress.stop()
+        with self._waiting:
+            # A daemon: if it hangs where nothing can wake it, as in a name's resolution, the process ends all the same.
+            threading.Thread(target=self._carry_through, name="gatewright-request", daemon=True).start()
+            try:
+                self._wait(give_up_at)
+            except BaseException:
+                self._leave()
+                raise
+            finally:
+                self._progress.stop()
         if self._error is not None:
             raise self._error
         assert self._exchange.record is not None
@@ -75,13 +73,13 @@ class Asking:
         except BaseException as error:  # noqa: BLE001  # the first thread raises it
             self._error = error
         finally:
-            self._done.set()
+            self._waiting.done()
 
     def _wait(self, give_up_at: float | None) -> None:
         while True:
             rest_s = None if give_up_at is None else max(0.0, give_up_at - monotonic())
-            slice_s = TICK_S if self._progress.shown else _LOOK_UP_S
-            if self._done.wait(slice_s if rest_s is None else min(slice_s, rest_s)):
+            slice_s = _least(rest_s, TICK_S if self._progress.shown else None)
+            if self._waiting.wait(slice_s):
                 return
             if give_up_at is not None and monotonic() >= give_up_at:
                 raise TimedOut
@@ -90,4 +88,9 @@ class Asking:
     def _leave(self) -> None:
         """Cancel the engine's work and give it back. In a thread, since the Gateway may just be at somebody's disposal."""
         threading.Thread(target=self._exchange.client_lost, daemon=True).start()
-        self._done.wait(_LEAVE_TIMEOUT_S)
+        self._waiting.wait(_LEAVE_TIMEOUT_S)
+
+
+def _least(*numbers: float | None) -> float | None:
+    given = [number for number in numbers if number is not None]
+    return min(given) if given else None

@@ -125,6 +125,8 @@ def _run(args: list[str]) -> int:
         close_output()  # whoever read it has had enough
         return exits.DONE
     except Exception as error:  # noqa: BLE001  # what is not explained is raised again, or named a defect
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return exits.INTERRUPTED  # it came in the midst of a wait for a lock, which fails for it
         return _explain_failure(error, verbose="-v" in args or "--verbose" in args)
     return int(status or 0)
 
