@@ -214,6 +214,36 @@ def with_registered(config: Config, models: Iterable[RegisteredModel]) -> Config
     return evolve(config, models=(*config.models, *joined)) if joined else config
 
 
+def expect_free_names(
+    model: RegisteredModel, config: Config, others: Iterable[RegisteredModel], place: Place
+) -> None:
+    """Note the model's names that mean somebody else, whom requests would get instead.
+
+    Args:
+        model: The model that is to be registered or changed.
+        config: The configuration; models that it has from the registry are not looked at.
+        others: All registered models; the model itself may be among them, as it was.
+        place: Of the model.
+    """
+    owners = {
+        name: f'the model "{other.name}"'
+        for other in others
+        if other.name != model.name
+        for name in (other.name, *other.aliases)
+    }
+    for configured in config.models:
+        if configured.profile.source is not ProfileSource.STORE:
+            owner = f'the model "{configured.name}" of the configuration file'
+            owners.update(dict.fromkeys((configured.name, *configured.aliases), owner))
+    owners.update({route.name: "a route of the configuration file" for route in config.routes})
+    aliases = place.field("aliases")
+    claims = [(model.name, place.field("name"))]
+    claims += [(alias, aliases.item(number)) for number, alias in enumerate(model.aliases, 1)]
+    for name, where in claims:
+        if name in owners:
+            where.report(f'"{name}" is already taken by {owners[name]}')
+
+
 def _known_profile(name: str, provider: object) -> ModelProfile | None:
     known = DEFAULT_MODELS.get(name)
     if known is None or (provider is not None and provider != known.provider):

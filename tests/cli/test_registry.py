@@ -117,6 +117,24 @@ def test_names_of_the_file_cannot_be_taken(quick: InProcess, name: str) -> None:
     assert "of the configuration file" in done.err
 
 
+@pytest.mark.parametrize("action", ["add", "set"])
+@pytest.mark.parametrize("alias", ["mid", "auto", "other", "another"])
+def test_nor_can_aliases_be_what_means_somebody_else(quick: InProcess, action: str, alias: str) -> None:
+    configure(quick)
+    url = ("--connect", "http://127.0.0.1:9")
+    assert quick.run("registry", "add", "other", *url, "--alias", "another").code == 0
+    if action == "set":
+        assert quick.run("registry", "add", "mine", *url).code == 0
+    done = quick.run("registry", action, "mine", *url, "--alias", "free", "--alias", alias)
+    assert done.code == 2
+    assert done.err.startswith(f'gw-cli: --alias: "{alias}" is already taken by ')
+
+
+def test_a_registered_model_may_keep_its_names(quick: InProcess) -> None:
+    quick.run("registry", "add", "mine", "--connect", "http://127.0.0.1:9", "--alias", "m")
+    assert quick.run("registry", "set", "mine", "--alias", "m", "--alias", "n").code == 0
+
+
 @pytest.mark.parametrize("action", [("set", "medium", "--quality", "1"), ("remove", "medium")])
 def test_models_of_the_file_are_changed_there(quick: InProcess, action: tuple[str, ...]) -> None:
     configure(quick)

@@ -210,14 +210,18 @@ def test_the_file_s_models_are_for_the_file_to_change(world: World):
 def test_a_name_means_one_thing(world: World, name: str):
     first = {"name": "mine", "aliases": ["other name"], "connect": "http://x.org"}
     assert world.ask("POST", "/api/models", first)[0] == 201
-    assert world.refused("POST", "/api/models", {"name": name, "connect": "http://x.org"})[:2] == (
-        409,
-        "conflict",
-    )
-    assert (
-        world.refused("POST", "/api/models", {"name": "new", "aliases": [name], "connect": "http://x.org"})[0]
-        == 409
-    )
+    second = {"name": name, "connect": "http://x.org"}
+    assert world.refused("POST", "/api/models", second) == (409, "conflict", "name")
+    third = {"name": "new", "aliases": ["free", name], "connect": "http://x.org"}
+    assert world.refused("POST", "/api/models", third) == (409, "conflict", "aliases[2]")
+    assert f'aliases[2]: "{name}" is already taken by ' in world.message("POST", "/api/models", third)
+
+
+@pytest.mark.parametrize("name", ["", " mine", "mi\nne", "x" * 201, 7])
+def test_names_go_by_the_rule_of_the_configuration(world: World, name: object):
+    for field, wanted in [("name", {"name": name}), ("aliases[1]", {"name": "mine", "aliases": [name]})]:
+        said = world.refused("POST", "/api/models", {**wanted, "connect": "http://x.org"})
+        assert (said[0], said[2]) == (400, field)
 
 
 def test_all_wrong_fields_of_a_model_are_named(world: World):

@@ -1,6 +1,7 @@
 """Models, criteria and results as callers write them down and read them."""
 
 import json
+from functools import partial
 
 import pytest
 from attrs import evolve
@@ -10,8 +11,10 @@ from gatewright.selection.profiles import Capability, Feature, Modality
 from gatewright_library import (
     DEFAULT_MODELS,
     ModelConfig,
+    ModelManager,
     ModelNotFound,
     ModelPerformance,
+    ModelSelector,
     SelectionCriteria,
     SelectionResult,
     TaskComplexity,
@@ -58,9 +61,14 @@ def test_nonsense_is_refused_by_field(field, value):
         ModelConfig("m", **{field: value})
 
 
-def test_a_model_without_a_name_is_refused():
-    with pytest.raises(ValueError, match=r"ModelConfig\.name is empty"):
-        ModelConfig("")
+@pytest.mark.parametrize("name", ["", " coder", "co\nder", "x" * 201, None])
+def test_names_go_by_the_rule_that_gateways_have(name):
+    expected = "expected a name of 1 to 200 printable characters"
+    with pytest.raises(ValueError, match=rf"ModelConfig\.name is .*, {expected}"):
+        ModelConfig(name)
+    for kind in (ModelManager, partial(ModelSelector, None)):
+        with pytest.raises(ValueError, match=rf"models: a name is .*, {expected}"):
+            kind({name: ModelConfig("coder")})
 
 
 def test_criteria_have_the_defaults_that_callers_rely_on():

@@ -10,7 +10,13 @@ from gatewright.config import Config
 from gatewright.configuration.profiles import profile_to_plain
 from gatewright.configuration.reader import Place
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
-from gatewright.registry import patch_registered_model, read_registered_model, registered_model_to_plain
+from gatewright.registry import (
+    RegisteredModel,
+    expect_free_names,
+    patch_registered_model,
+    read_registered_model,
+    registered_model_to_plain,
+)
 from gatewright.selection.profiles import Capability, Feature, ModelProfile, ProfileSource
 from gatewright_cli import exits
 from gatewright_cli.groups import Group
@@ -27,7 +33,7 @@ from gatewright_cli.sheets import (
     format_options,
     print_sheet,
 )
-from gatewright_cli.storing import changing, looking
+from gatewright_cli.storing import Opened, changing, looking
 from gatewright_cli.tables import print_json
 from gatewright_host.store.vocabulary import Conflict
 
@@ -145,6 +151,7 @@ def add_model(common: Common, /, *, name: str, wanted: dict[str, object]) -> int
         raise refuse(problems, FIELD_OPTIONS)
     with changing(common) as opened:
         _expect_free(opened.config, name)
+        _expect_free_names(opened, model)
         try:
             opened.store.create_model(model)
         except Conflict:
@@ -170,6 +177,7 @@ def set_model(common: Common, /, *, name: str, wanted: dict[str, object]) -> int
         model = patch_registered_model(present[name], wanted, Place("", problems))
         if model is None:
             raise refuse(problems, FIELD_OPTIONS)
+        _expect_free_names(opened, model)
         opened.store.update_model(model)
     click.echo(f"changed {name}")
     return exits.DONE
@@ -247,6 +255,15 @@ def _expect_free(config: Config | None, name: str) -> None:
         raise exits.Misuse(f"'{name}' is a model of the configuration file; change it there")
     if config.find_route(name) is not None:
         raise exits.Misuse(f"'{name}' is a route of the configuration file; choose another name")
+
+
+def _expect_free_names(opened: Opened, model: RegisteredModel) -> None:
+    """See that everybody means the same by a name; that the model itself is there already is for the store to say."""
+    problems: list[str] = []
+    config = opened.config or Config(models=())
+    expect_free_names(model, config, opened.store.models(), Place("", problems))
+    if problems:
+        raise refuse(problems, FIELD_OPTIONS)
 
 
 def _no_such(name: str, known: Iterable[str]) -> str:

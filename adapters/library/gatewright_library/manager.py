@@ -7,7 +7,7 @@ from typing import Final
 from gatewright.errors import CapabilityNotSupported, GatewrightError, ModelNotFound
 from gatewright.selection.catalogue import Catalogue
 from gatewright.selection.choosing import NoModelFits, choose
-from gatewright_library.models import DEFAULT_MODELS, ModelConfig, SelectionCriteria, to_profile
+from gatewright_library.models import ModelConfig, SelectionCriteria, models_by_name, to_profile
 from gatewright_library.selection import requirements_of
 
 _ABILITIES: Final = frozenset({"capabilities", "features"})
@@ -32,12 +32,8 @@ class ModelManager:
     """
 
     def __init__(self, models: Mapping[str, ModelConfig] | Iterable[ModelConfig] | None = None) -> None:
-        if models is None:
-            models = DEFAULT_MODELS
-        if not isinstance(models, Mapping):
-            models = {model.name: model for model in models}
         self._lock = threading.Lock()  # over changes; what is read is never changed, but replaced
-        self._models: dict[str, ModelConfig] = dict(models)
+        self._models: dict[str, ModelConfig] = models_by_name(models)
 
     @property
     def models(self) -> dict[str, ModelConfig]:

@@ -1,6 +1,6 @@
 """Models and criteria as callers of the library write them down, and the same as the selection in the core knows them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -8,6 +8,8 @@ from attrs import field, frozen
 
 from gatewright import presets
 from gatewright.accounting.costs import cost_usd
+from gatewright.configuration.names import NAME
+from gatewright.configuration.reader import show
 from gatewright.errors import ModelNotFound
 from gatewright.selection.criteria import SelectionCriteria as CoreCriteria
 from gatewright.selection.profiles import Feature, Modality, ModelProfile, Pricing, ProfileSource
@@ -29,6 +31,20 @@ _FEATURE_WORDS: Final = MappingProxyType(
     {"function_calling": Feature.TOOLS, "tool_use": Feature.TOOLS, "structured_output": Feature.JSON_SCHEMA}
 )
 """Other words for the same thing, as callers of older libraries write them."""
+
+
+def expect_name(name: object, field_name: str) -> None:
+    """See that it may be the name of a model, by the rule that gateways have for theirs.
+
+    Args:
+        name: The name.
+        field_name: Where it stands.
+
+    Raises:
+        ValueError: It may not.
+    """
+    if NAME.accept(name) is None:
+        raise ValueError(f"{field_name} is {show(name)}, expected {NAME.expected}")
 
 
 @frozen
@@ -71,8 +87,7 @@ class ModelConfig:
         Raises:
             ValueError: A field is out of its range.
         """
-        if not self.name:
-            raise ValueError("ModelConfig.name is empty; give the model a name")
+        expect_name(self.name, "ModelConfig.name")
         if not 0.0 <= self.quality_score <= 1.0:
             raise ValueError(
                 f"ModelConfig.quality_score of {self.name} is {self.quality_score}, not from 0 to 1"
@@ -218,6 +233,26 @@ def estimate_cost(model: "ModelConfig | ModelProfile | str", tokens: int | tuple
         model = DEFAULT_MODELS[model]
     pricing = model.pricing if isinstance(model, ModelProfile) else pricing_of(model)
     return cost_usd(pricing, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+
+def models_by_name(
+    models: Mapping[str, ModelConfig] | Iterable[ModelConfig] | None,
+) -> dict[str, ModelConfig]:
+    """Models as callers give them, by the names under which they are chosen.
+
+    Args:
+        models: Models by name, or models; None for `DEFAULT_MODELS`.
+
+    Raises:
+        ValueError: One of the names may be none.
+    """
+    if models is None:
+        models = DEFAULT_MODELS
+    if not isinstance(models, Mapping):
+        return {model.name: model for model in models}
+    for name in models:
+        expect_name(name, "models: a name")
+    return dict(models)
 
 
 class DefaultModels(Mapping[str, ModelConfig]):

@@ -33,6 +33,7 @@ from gatewright_library.models import (
     ModelConfig,
     SelectionCriteria,
     estimate_cost,
+    models_by_name,
     to_profile,
 )
 from gatewright_library.selection import SelectionResult, requirements_of
@@ -115,11 +116,7 @@ class ModelSelector:
         exploration: Exploration = Exploration.GREEDY,
         chance: Chance | None = None,
     ) -> None:
-        if models is None:
-            models = DEFAULT_MODELS
-        if not isinstance(models, Mapping):
-            models = {model.name: model for model in models}
-        self.models: dict[str, ModelConfig] = dict(models)
+        self.models: dict[str, ModelConfig] = models_by_name(models)
         self.default_model = default_model
         self.enable_learning = enable_learning
         self.experience_store = experience_store or ExperienceStore()

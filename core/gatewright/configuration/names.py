@@ -1,4 +1,4 @@
-"""Names that one part of the configuration uses for another: models by name or alias."""
+"""What may be a name, and names that one part of the configuration uses for another: models by name or alias."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
@@ -17,7 +17,8 @@ def _name(value: object) -> str | None:
     return value if value.isprintable() and value == value.strip() else None
 
 
-NAME: Final = Scalar(f"a name of 1 to {_LONGEST_NAME} printable characters", _name)
+NAME: Final = Scalar(f"a name of 1 to {_LONGEST_NAME} printable characters, without spaces around it", _name)
+"""The one rule for names of models and aliases, wherever they come from: the file, the registry, callers of the library."""
 
 
 def owners_of_names(models: Iterable[ModelConfig]) -> Mapping[str, str]:

@@ -122,12 +122,12 @@ def test_budgets_that_are_not_allowed(fields, problem):
 def test_names_of_budgets():
     assert problems([{"name": "b", "limit": 5}, {"name": "b", "limit": 5}, {"limit": 5}, None]) == (
         'budgets[2].name: "b" is already taken by budgets[1].name',
-        "budgets[3].name: missing; expected a name of 1 to 200 printable characters",
+        "budgets[3].name: missing; expected a name of 1 to 200 printable characters, without spaces around it",
         "budgets[4]: nil in the middle of a list; is a variable's name misspelt?",
     )
     assert problems({"b": {"name": "b", "limit": 5}, "": {"limit": 5}}) == (
         "budgets.b.name: the budget's name stands before the table already",
-        'budgets[""]: not a name for a budget; expected a name of 1 to 200 printable characters',
+        'budgets[""]: not a name for a budget; expected a name of 1 to 200 printable characters, without spaces around it',
     )
     assert problems({"key/x": {"limit": 5}}) == (
         'budgets["key/x"]: "key/x" has a slash in it, which separates a budget from whose it is',

@@ -86,8 +86,14 @@ def test_shares_that_are_rounded_make_a_whole():
             "arms[1].share: got 1, expected a share of the traffic above 0, below 1",
         ),
         (arms(A, B, alpha=0), "alpha: got 0, expected a chance above 0, at most 0.5"),
-        (arms(A, {"share": 0.5}), "arms[2].name: missing; expected a name of 1 to 200 printable characters"),
-        ({"arms": [A, B]}, "name: missing; expected a name of 1 to 200 printable characters"),
+        (
+            arms(A, {"share": 0.5}),
+            "arms[2].name: missing; expected a name of 1 to 200 printable characters, without spaces around it",
+        ),
+        (
+            {"arms": [A, B]},
+            "name: missing; expected a name of 1 to 200 printable characters, without spaces around it",
+        ),
     ],
 )
 def test_experiments_that_are_not_allowed(experiment, problem):

@@ -18,7 +18,10 @@ def test_names_that_are_not_allowed(name):
 def test_a_missing_name():
     model = local_model()
     del model["name"]
-    assert only_problem(model) == "models[1].name: missing; expected a name of 1 to 200 printable characters"
+    assert (
+        only_problem(model)
+        == "models[1].name: missing; expected a name of 1 to 200 printable characters, without spaces around it"
+    )
 
 
 def test_names_and_aliases_are_one_name_space():

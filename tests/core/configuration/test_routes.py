@@ -230,7 +230,7 @@ def test_names_of_routes_are_in_the_name_space_of_models():
     assert caught.value.problems == (
         "routes.big: is already the name of a model; requests could mean either",
         'routes.gpt: is already an alias of "big", the name of a model; requests could mean either',
-        'routes[" x"]: not a name for a route; expected a name of 1 to 200 printable characters',
+        'routes[" x"]: not a name for a route; expected a name of 1 to 200 printable characters, without spaces around it',
     )
 
 

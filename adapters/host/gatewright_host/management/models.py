@@ -8,6 +8,7 @@ from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import NameTaken, NotFound
 from gatewright.registry import (
     RegisteredModel,
+    expect_free_names,
     patch_registered_model,
     read_registered_model,
     registered_model_to_plain,
@@ -23,6 +24,7 @@ from gatewright_host.management.answering import (
     refuse_fields,
 )
 from gatewright_host.management.asking import Asking
+from gatewright_host.store.vocabulary import Conflict
 
 _FILTERS: Final = ("capability", "feature", "tag", "provider", "source")
 
@@ -39,7 +41,10 @@ def answer_collection(asked: Asking) -> Reply:
     if model is None:
         raise refuse_fields(where.problems)
     _check_names(asked, model)
-    asked.store.create_model(model)
+    try:
+        asked.store.create_model(model)
+    except Conflict as error:
+        raise NameTaken(f"name: {error}", param="name") from error
     _see(asked, model)
     return Reply(document=_of_store(model), status=201)
 
@@ -84,15 +89,10 @@ def _file_models(config: Config) -> list[ModelConfig]:
 
 def _check_names(asked: Asking, model: RegisteredModel) -> None:
     """See that everybody means the same by a name."""
-    owners = {route.name: "a route" for route in asked.config.routes}
-    for entry in _file_models(asked.config):
-        owners.update(dict.fromkeys((entry.name, *entry.aliases), f"{entry.name} in the configuration file"))
-    for other in asked.store.models():
-        if other.name != model.name:
-            owners.update(dict.fromkeys((other.name, *other.aliases), f"the model {other.name}"))
-    for name in (model.name, *model.aliases):
-        if name in owners:
-            raise NameTaken(f"{name!r} is taken by {owners[name]}", param="name")
+    where = place()
+    expect_free_names(model, asked.config, asked.store.models(), where)
+    if where.problems:
+        raise NameTaken("; ".join(where.problems), param=where.problems[0].partition(":")[0])
 
 
 def _is_wanted(profile: ModelProfile, query: Query) -> bool:
