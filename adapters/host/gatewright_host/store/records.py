@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, select
 
 from gatewright.accounting.outcomes import ModelOutcome
 from gatewright.commands import RecordRequest
 from gatewright_host.store import ledger, limits
 from gatewright_host.store.tables import outcomes, requests
-from gatewright_host.store.upserts import insertion
+from gatewright_host.store.upserts import insert_many
 from gatewright_host.store.vocabulary import Written
 
 _MOST: Final = 2**62
@@ -28,14 +28,16 @@ def write(connection: Connection, written: Sequence[Written], writer: str) -> No
     by_id = {each.record.request_id: each for each in written}
     if not by_id:
         return
-    added = connection.execute(
-        insertion(connection, requests).on_conflict_do_nothing().returning(requests.c.request_id),
-        [_request_row(each, writer) for each in by_id.values()],
-    ).scalars()
-    new = [by_id[request_id] for request_id in added]
-    rows = [_outcome_row(each, outcome, writer) for each in new for outcome in each.record.outcomes]
-    if rows:
-        connection.execute(insert(outcomes), rows)
+    # Nobody else writes these meanwhile: a record has one writer at a time, and what is spooled goes through its lock.
+    known = select(requests.c.request_id).where(requests.c.request_id.in_(by_id))
+    present = set(connection.execute(known).scalars())
+    new = [each for request_id, each in by_id.items() if request_id not in present]
+    insert_many(connection, requests, [_request_row(each, writer) for each in new])
+    insert_many(
+        connection,
+        outcomes,
+        [_outcome_row(each, outcome, writer) for each in new for outcome in each.record.outcomes],
+    )
     ledger.settle(
         connection,
         [
