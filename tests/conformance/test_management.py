@@ -49,8 +49,12 @@ def code(answer: Answer) -> Any:
     return json.loads(answer.body)["error"]["code"]
 
 
+def metrics(world: World) -> str:
+    return world.client.get("/metrics").body.decode()
+
+
 def requests_counted(world: World, model: str) -> float:
-    families = text_string_to_metric_families(world.client.get("/metrics").body.decode())
+    families = text_string_to_metric_families(metrics(world))
     return sum(
         sample.value
         for family in families
@@ -131,9 +135,8 @@ def test_figures_are_those_of_all_processes(world: World) -> None:
         assert world.chat("tiny").status == 200
     for _ in range(4):
         wait_until(lambda: requests_counted(world, "tiny") == before + 6, "all six are counted by everybody")
-    body = world.client.get("/metrics").body.decode()
-    assert 'gatewright_engine_slots{context="512",model="tiny"} 2.0' in body
-    assert "gatewright_requests_in_flight 0.0" in body
+    assert 'gatewright_engine_slots{context="512",model="tiny"} 2.0' in metrics(world)
+    wait_until(lambda: "gatewright_requests_in_flight 0.0" in metrics(world), "nothing is under way")
 
 
 def test_usage_and_ranking_know_what_was_asked(world: World) -> None:
