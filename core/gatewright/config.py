@@ -13,7 +13,7 @@ from gatewright.api.facts import Continuation
 from gatewright.api.transforms import Transform
 from gatewright.engines.spec import EngineSpec, EngineTimeouts
 from gatewright.errors import ModelNotFound
-from gatewright.route_config import ExperienceConfig, RouteConfig, StoreConfig
+from gatewright.route_config import ExperienceConfig, RegistryConfig, RouteConfig, StoreConfig
 from gatewright.selection.profiles import Feature, ModelProfile
 
 
@@ -240,6 +240,7 @@ class Config:
         budgets: Limits on what is spent.
         store: Where records are kept.
         experience: How choices learn from outcomes.
+        registry: What registered models may do.
     """
 
     server: ServerConfig = field(factory=ServerConfig)
@@ -248,6 +249,7 @@ class Config:
     budgets: tuple[BudgetConfig, ...] = ()
     store: StoreConfig = field(factory=StoreConfig)
     experience: ExperienceConfig = field(factory=ExperienceConfig)
+    registry: RegistryConfig = field(factory=RegistryConfig)
     _by_name: dict[str, ModelConfig] = field(init=False, repr=False, eq=False)
     _route_by_name: dict[str, RouteConfig] = field(init=False, repr=False, eq=False)
 

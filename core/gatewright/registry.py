@@ -198,13 +198,21 @@ def with_registered(config: Config, models: Iterable[RegisteredModel]) -> Config
     The file wins: a model whose name is taken there, by a model, an alias or a route, is left out; so is an alias that is
     taken, there or by a model before it.
 
+    A model whose credential is not for its URL (see `credential_problem`) is left out as well: what was allowed when it was
+    registered need not be allowed any more, nor by every configuration that shares a store.
+
     Args:
         config: As it was read from the file, without registered models.
         models: The registered ones, each name once.
     """
     taken = {name for model in config.models for name in (model.name, *model.aliases)}
     taken.update(route.name for route in config.routes)
-    added = [model for model in models if model.name not in taken]
+    allowed = _credentials(config)
+    added = [
+        model
+        for model in models
+        if model.name not in taken and (model.api_key_env is None or _credential(model) in allowed)
+    ]
     taken.update(model.name for model in added)
     joined = []
     for model in added:
@@ -212,6 +220,39 @@ def with_registered(config: Config, models: Iterable[RegisteredModel]) -> Config
         taken.update(free)
         joined.append(to_model_config(evolve(model, aliases=free)))
     return evolve(config, models=(*config.models, *joined)) if joined else config
+
+
+def credential_problem(model: RegisteredModel, config: Config) -> str | None:
+    """Why the model must not be called with the credential that it names; None if it may.
+
+    Whoever registers a model names both an environment variable of the server and the address to which its value goes, so
+    that any variable could be had by naming it. Only pairs that whoever runs the server has put together are allowed:
+    those of models of the configuration file, of known providers, and of `registry.api_key_env`.
+
+    Args:
+        model: The model.
+        config: The configuration; models that it has from the registry are not looked at.
+    """
+    if model.api_key_env is None or _credential(model) in _credentials(config):
+        return None
+    return (
+        "not for this connect; a registered model may only name a variable that a model of the configuration file or a known "
+        f'provider has for the same URL, or that the configuration allows: registry = {{ api_key_env = {{ NAME = "{model.connect}" }} }}'
+    )
+
+
+def _credential(model: RegisteredModel) -> tuple[str | None, str]:
+    return model.api_key_env, model.connect
+
+
+def _credentials(config: Config) -> set[tuple[str | None, str]]:
+    """Environment variables and the URLs to which their values may be sent for registered models."""
+    allowed: set[tuple[str | None, str]] = set(config.registry.api_key_env)
+    allowed.update((preset.api_key_env, preset.connect) for preset in PROVIDERS.values())
+    for model in config.models:
+        if model.profile.source is not ProfileSource.STORE:
+            allowed.update((spec.api_key_env, spec.connect) for spec in model.variants)
+    return allowed
 
 
 def expect_free_names(

@@ -224,6 +224,18 @@ class ExperienceConfig:
 
 
 @frozen(kw_only=True)
+class RegistryConfig:
+    """What models that are registered while the gateway runs may do.
+
+    Attributes:
+        api_key_env: Environment variables and base URLs to which their values may be sent, besides those that models of
+            the file and known providers have.
+    """
+
+    api_key_env: tuple[tuple[str, str], ...] = ()
+
+
+@frozen(kw_only=True)
 class ExperimentState:
     """What was done to an experiment by hand; what its own rules do follows from the outcomes.
 

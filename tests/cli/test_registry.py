@@ -7,6 +7,8 @@ import pytest
 from tests.cli.conftest import InProcess
 from tests.cli.figures import configure, open_store
 
+ALLOWED = 'registry = { api_key_env = { MINE_KEY = "http://127.0.0.1:9" } }'
+
 
 def test_a_well_known_model_needs_no_more_than_its_name_and_provider(quick: InProcess) -> None:
     done = quick.run("registry", "add", "gpt-4o-mini", "--provider", "openai")
@@ -19,6 +21,7 @@ def test_a_well_known_model_needs_no_more_than_its_name_and_provider(quick: InPr
 
 
 def test_all_that_may_be_said_is_kept(quick: InProcess) -> None:
+    configure(quick, ALLOWED)
     done = quick.run(
         "registry", "add", "mine", "--connect", "http://127.0.0.1:9/", "--upstream-model", "m-1", "--context", "8192",
         "--parallel", "2", "--alias", "m", "--capability", "code", "--capability", "math", "--feature", "tools",
@@ -140,6 +143,21 @@ def test_models_of_the_file_are_changed_there(quick: InProcess, action: tuple[st
     configure(quick)
     done = quick.run("registry", *action)
     assert (done.code, "change it there" in done.err) == (2, True)
+
+
+def test_variables_go_only_where_the_configuration_says(quick: InProcess) -> None:
+    mine = ("add", "mine", "--connect", "http://127.0.0.1:9", "--api-key-env", "MINE_KEY")
+    done = quick.run("registry", *mine)
+    assert done.code == 2
+    assert done.err.startswith("gw-cli: --api-key-env: not for this connect; ")
+    configure(quick, ALLOWED)
+    assert quick.run("registry", *mine).code == 0
+    assert quick.run("registry", "set", "mine", "--connect", "http://127.0.0.1:8").code == 2
+    assert "mine" in quick.run("models").out
+    configure(quick)  # which says it no longer
+    done = quick.run("models")
+    assert "mine" not in done.out
+    assert done.err.startswith("gw-cli: without the registered model mine: api_key_env: ")
 
 
 def test_list_shows_both_kinds_and_filters(quick: InProcess) -> None:

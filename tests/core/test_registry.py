@@ -14,13 +14,14 @@ from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.presets import DEFAULT_MODELS, PROVIDERS
 from gatewright.registry import (
     REGISTERED_FIELDS,
+    credential_problem,
     patch_registered_model,
     read_registered_model,
     registered_model_to_plain,
     to_model_config,
     with_registered,
 )
-from gatewright.route_config import RouteConfig
+from gatewright.route_config import RegistryConfig, RouteConfig
 from gatewright.selection.profiles import Feature, ProfileSource
 from tests.support.configs import remote_model
 
@@ -215,7 +216,8 @@ def test_a_registered_model_is_served_like_one_of_the_file():
     model = registered(
         aliases=["o"], api_key_env="KEY", upstream_model="up", context=4096, parallel=2, quality=0.9
     )
-    config = with_registered(FILE, [model])
+    allowing = RegistryConfig(api_key_env=(("KEY", "https://llm.example.com"),))
+    config = with_registered(evolve(FILE, registry=allowing), [model])
     served = config.find_model("o")
     in_file = read_config(
         {
@@ -253,6 +255,39 @@ def test_aliases_that_are_taken_are_left_out():
     joined = with_registered(evolve(FILE, routes=(RouteConfig(name="auto"),)), [one, two])
     assert [model.aliases for model in joined.models] == [("f",), ("free",), ()]
     assert joined.find_model("two").name == "two"
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({}, True),  # no credential
+        ({"api_key_env": "HOME"}, False),
+        ({"provider": "openai", "connect": None}, True),
+        ({"provider": "openai", "api_key_env": "OPENAI_API_KEY"}, False),  # to an address of its own
+        ({"connect": "https://api.openai.com/v1/", "api_key_env": "OPENAI_API_KEY"}, True),
+        ({"connect": "http://api.openai.com", "api_key_env": "OPENAI_API_KEY"}, False),
+        ({"connect": "https://api.openai.com", "api_key_env": "HF_TOKEN"}, False),
+        ({"connect": "https://file.example.com", "api_key_env": "FILE_KEY"}, True),
+        ({"connect": "https://file.example.com/elsewhere", "api_key_env": "FILE_KEY"}, False),
+        ({"connect": "https://listed.example.com", "api_key_env": "LISTED_KEY"}, True),
+        ({"connect": "https://file.example.com", "api_key_env": "LISTED_KEY"}, False),
+    ],
+)
+def test_variables_of_the_environment_go_only_where_the_configuration_says(fields, allowed):
+    raw = {
+        "server": {},
+        "models": [remote_model(connect="https://file.example.com/v1", api_key_env="FILE_KEY")],
+        "registry": {"api_key_env": {"LISTED_KEY": "https://listed.example.com/v1"}},
+    }
+    config, model = read_config(raw), registered(**fields)
+    problem = credential_problem(model, config)
+    assert (problem is None) is allowed
+    assert problem is None or f'registry = {{ api_key_env = {{ NAME = "{model.connect}" }} }}' in problem
+    joined = with_registered(config, [model])
+    assert [each.name for each in joined.models] == ["gpt", "ours"][: 1 + allowed]
+    if not allowed:  # what one registered model says allows nothing to another one
+        served = evolve(joined, models=(*config.models, to_model_config(model)))
+        assert credential_problem(model, served) == problem
 
 
 def test_without_registered_models_nothing_changes():

@@ -33,6 +33,7 @@ from gatewright.route_config import (
     FallbackPolicy,
     FallbackStrategy,
     JudgeConfig,
+    RegistryConfig,
     RouteConfig,
     StoreConfig,
 )
@@ -75,6 +76,7 @@ HEADINGS = {
     "window": ["Windows"],
     "store": ["The store"],
     "experience": ["Experience"],
+    "registry": ["The registry"],
 }
 
 
@@ -261,6 +263,7 @@ def test_defaults_of_routes():
         ("Judges", JudgeConfig(model=""), {}),
         ("The store", StoreConfig(), {}),
         ("Experience", ExperienceConfig(), {}),
+        ("The registry", RegistryConfig(), {}),
         ("Budgets", BudgetConfig(name="", limit_usd=0), {"per": "scope"}),
         ("Fallback of a route", FallbackPolicy(), {}),
     ],

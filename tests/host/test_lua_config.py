@@ -39,7 +39,7 @@ def server(load, expression: str) -> Any:
 
 
 def test_the_globals_of_a_configuration_and_no_others(load):
-    names = ("server", "models", "routes", "budgets", "store", "experience")
+    names = ("server", "models", "routes", "budgets", "store", "experience", "registry")
     source = "\n".join(f"{name} = {{ name = '{name}' }}" for name in (*names, "other"))
     assert load(source) == {name: {"name": name} for name in names}
     assert load("server = {}\nlocal routes = {}") == {"server": {}}

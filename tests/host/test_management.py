@@ -224,6 +224,20 @@ def test_names_go_by_the_rule_of_the_configuration(world: World, name: object):
         assert (said[0], said[2]) == (400, field)
 
 
+def test_a_model_cannot_send_any_variable_of_the_server_anywhere(world: World):
+    wanted = {"name": "mine", "connect": "http://collector.example.org", "api_key_env": "DATABASE_PASSWORD"}
+    assert world.refused("POST", "/api/models", wanted) == (400, None, "api_key_env")
+    assert "registry = { api_key_env = {" in world.message("POST", "/api/models", wanted)
+    preset = {"name": "mine", "provider": "openai"}
+    status, made = world.ask("POST", "/api/models", preset)
+    assert (status, made["api_key_env"]) == (201, "OPENAI_API_KEY")
+    moved = {"connect": "http://collector.example.org", "api_key_env": "OPENAI_API_KEY"}
+    assert world.refused("PATCH", "/api/models/mine", moved) == (400, None, "api_key_env")
+    assert world.get("/api/models/mine") == made
+    away = {"connect": "http://collector.example.org"}
+    assert world.refused("PATCH", "/api/models/mine", away) == (400, None, "api_key_env")
+
+
 def test_all_wrong_fields_of_a_model_are_named(world: World):
     wrong = {"name": "mine", "connekt": "http://x.org", "quality": 2, "capabilities": ["flying"]}
     message = world.message("POST", "/api/models", wrong)

@@ -5,11 +5,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+import click
 from attrs import evolve, frozen
 
 from gatewright.config import Config, ModelConfig
 from gatewright.errors import ModelNotFound
-from gatewright.registry import with_registered
+from gatewright.registry import credential_problem, with_registered
 from gatewright.route_config import RouteConfig
 from gatewright_cli import exits
 from gatewright_cli.options import Common
@@ -76,6 +77,10 @@ def with_registered_models(common: Common, chosen: ChosenConfig) -> ChosenConfig
     """The configuration with the models of the store, if there is one."""
     with consulting(common, chosen.config) as opened:
         models = opened.store.models() if opened is not None else ()
+    for model in models:
+        problem = credential_problem(model, chosen.config)
+        if problem is not None:
+            click.echo(f"gw-cli: without the registered model {model.name}: api_key_env: {problem}", err=True)
     return evolve(chosen, config=with_registered(chosen.config, models))
 
 

@@ -12,6 +12,7 @@ from gatewright.configuration.reader import Place
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.registry import (
     RegisteredModel,
+    credential_problem,
     expect_free_names,
     patch_registered_model,
     read_registered_model,
@@ -151,7 +152,7 @@ def add_model(common: Common, /, *, name: str, wanted: dict[str, object]) -> int
         raise refuse(problems, FIELD_OPTIONS)
     with changing(common) as opened:
         _expect_free(opened.config, name)
-        _expect_free_names(opened, model)
+        _expect_allowed(opened, model)
         try:
             opened.store.create_model(model)
         except Conflict:
@@ -177,7 +178,7 @@ def set_model(common: Common, /, *, name: str, wanted: dict[str, object]) -> int
         model = patch_registered_model(present[name], wanted, Place("", problems))
         if model is None:
             raise refuse(problems, FIELD_OPTIONS)
-        _expect_free_names(opened, model)
+        _expect_allowed(opened, model)
         opened.store.update_model(model)
     click.echo(f"changed {name}")
     return exits.DONE
@@ -257,10 +258,16 @@ def _expect_free(config: Config | None, name: str) -> None:
         raise exits.Misuse(f"'{name}' is a route of the configuration file; choose another name")
 
 
-def _expect_free_names(opened: Opened, model: RegisteredModel) -> None:
-    """See that everybody means the same by a name; that the model itself is there already is for the store to say."""
+def _expect_allowed(opened: Opened, model: RegisteredModel) -> None:
+    """See that everybody means the same by a name, and that its credential is for its address.
+
+    That the model itself is there already is for the store to say.
+    """
     problems: list[str] = []
     config = opened.config or Config(models=())
+    credential = credential_problem(model, config)
+    if credential is not None:
+        problems.append(f"api_key_env: {credential}")
     expect_free_names(model, config, opened.store.models(), Place("", problems))
     if problems:
         raise refuse(problems, FIELD_OPTIONS)

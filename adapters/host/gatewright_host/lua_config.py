@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gatewright.errors import ConfigError
 
-_GLOBALS: Final = ("server", "models", "routes", "budgets", "store", "experience")
+_GLOBALS: Final = ("server", "models", "routes", "budgets", "store", "experience", "registry")
 """What a configuration file sets; the prelude names the same."""
 
 _RESULT: Final = "loader.gatewright.result"

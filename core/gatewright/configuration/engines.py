@@ -161,7 +161,7 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 _LOCAL_URL: Final = _Url("http://127.0.0.1:8081")
-_REMOTE_URL: Final = _Url("https://api.example.com/v1")
+REMOTE_URL: Final = _Url("https://api.example.com/v1")
 _CONTEXT: Final = Scalar(
     "a whole number of tokens above 0",
     lambda value: number if (number := whole_number(value)) is not None and number > 0 else None,
@@ -283,11 +283,15 @@ def _variable_name(value: object) -> str | None:
     return value if isinstance(value, str) and _VARIABLE_NAME.fullmatch(value) else None
 
 
+VARIABLE: Final = Secret(
+    Scalar('the name of an environment variable, such as "OPENAI_API_KEY"', _variable_name)
+)
+"""Somebody may have put the key itself there, which no message shows."""
+
+
 def remote_variant(model: Table, name: str, timeouts: EngineTimeouts) -> tuple[EngineSpec, ...]:
     """The single engine of a model behind an OpenAI-compatible provider."""
-    # Somebody may have put the key itself there.
-    variable = Secret(Scalar('the name of an environment variable, such as "OPENAI_API_KEY"', _variable_name))
-    connect = model.require("connect", _REMOTE_URL)
+    connect = model.require("connect", REMOTE_URL)
     spec = EngineSpec(
         model=name,
         context_tokens=model.get("context", _CONTEXT, UNBOUNDED_CONTEXT_TOKENS),
@@ -296,7 +300,7 @@ def remote_variant(model: Table, name: str, timeouts: EngineTimeouts) -> tuple[E
         parallel=model.find("parallel", COUNT),
         timeouts=read_timeouts(model, timeouts),
         upstream_model=model.find("upstream_model", TEXT),
-        api_key_env=model.find("api_key_env", variable),
+        api_key_env=model.find("api_key_env", VARIABLE),
     )
     if connect is not None and PORT_PLACEHOLDER in connect:
         model.place.field("connect").report(f"{PORT_PLACEHOLDER} is for engines that are started here")

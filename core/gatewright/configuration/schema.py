@@ -29,6 +29,7 @@ from gatewright.configuration.reader import (
     one_of,
     usable_text,
 )
+from gatewright.configuration.registry import REGISTRY_FIELDS, read_registry
 from gatewright.configuration.routes import (
     FALLBACK_FIELDS,
     JUDGE_FIELDS,
@@ -93,6 +94,7 @@ FIELD_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "window": WINDOW_FIELDS,
     "store": STORE_FIELDS,
     "experience": EXPERIENCE_FIELDS,
+    "registry": REGISTRY_FIELDS,
 }
 """Every field of every table, for whoever documents or completes them."""
 
@@ -101,9 +103,9 @@ def read_config(raw: Mapping[str, object]) -> Config:
     """Validate the configuration.
 
     Args:
-        raw: The globals `server`, `models`, `routes`, `budgets`, `store` and `experience` as nested dicts, lists,
-            strings, numbers and booleans. Others are not looked at: a configuration file is a program and has variables
-            of its own.
+        raw: The globals `server`, `models`, `routes`, `budgets`, `store`, `experience` and `registry` as nested
+            dicts, lists, strings, numbers and booleans. Others are not looked at: a configuration file is a program and
+            has variables of its own.
 
     Returns:
         The configuration, its paths as written. `server.listen` is empty if every listener is "none", which is
@@ -119,11 +121,18 @@ def read_config(raw: Mapping[str, object]) -> Config:
     budgets = read_budgets(raw.get("budgets"), Place("budgets", problems), models, routes)
     store = read_store(raw.get("store"), Place("store", problems))
     experience = read_experience(raw.get("experience"), Place("experience", problems))
+    registry = read_registry(raw.get("registry"), Place("registry", problems))
     check_default_model(server.default_model, models, routes, Place("server.default_model", problems))
     if problems:
         raise ConfigError(tuple(problems))
     return Config(
-        server=server, models=models, routes=routes, budgets=budgets, store=store, experience=experience
+        server=server,
+        models=models,
+        routes=routes,
+        budgets=budgets,
+        store=store,
+        experience=experience,
+        registry=registry,
     )
 
 

@@ -10,7 +10,7 @@ from gatewright.events import (
     GatewayEvent,
     OutcomesLearnt,
 )
-from gatewright.route_config import StoreConfig
+from gatewright.route_config import RegistryConfig, StoreConfig
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store import Keeper
 from gatewright_host.store.sharing import Pace
@@ -21,7 +21,9 @@ UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 def config_of(url: str | None = None, **fields: object) -> Config:
-    return Config(models=(), store=StoreConfig(url=url, **fields))  # type: ignore[arg-type]
+    # For `test_store_registry.MODEL`.
+    registry = RegistryConfig(api_key_env=(("ACME_API_KEY", "https://llm.example.com"),))
+    return Config(models=(), store=StoreConfig(url=url, **fields), registry=registry)  # type: ignore[arg-type]
 
 
 class Told:

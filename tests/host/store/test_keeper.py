@@ -155,6 +155,20 @@ def test_another_configuration_has_the_registered_models_in_it(state: StateDir) 
         assert merged.find_model("far").name == "far"
 
 
+def test_a_model_whose_credential_is_not_for_its_url_is_left_out_and_the_log_says_so(
+    state: StateDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    with keeping(state) as (keeper, told):
+        keeper.store.create_model(MODEL)
+        keeper.store.create_model(
+            evolve(MODEL, api_key_env="HOME", profile=evolve(MODEL.profile, name="bad"))
+        )
+        keeper.look_soon()
+        until(lambda: told.configs)
+        assert [model.name for model in told.configs[-1].models if model.name in {"far", "bad"}] == ["far"]
+    assert "registered model 'bad' is left out: api_key_env: not for this connect" in caplog.text
+
+
 def test_a_full_queue_keeps_the_money_and_counts_what_it_drops(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:

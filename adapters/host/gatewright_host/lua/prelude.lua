@@ -175,7 +175,7 @@ local function encode_result(failure)
   if failure then
     parts[1] = '"serror":' .. quote(failure)
   else
-    for _, name in ipairs({ "server", "models", "routes", "budgets", "store", "experience" }) do
+    for _, name in ipairs({ "server", "models", "routes", "budgets", "store", "experience", "registry" }) do
       parts[#parts + 1] = quote("s" .. name) .. ":" .. encode(rawget(globals, name), name, 1, {})
     end
     local lines = {}

@@ -8,6 +8,7 @@ from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import NameTaken, NotFound
 from gatewright.registry import (
     RegisteredModel,
+    credential_problem,
     expect_free_names,
     patch_registered_model,
     read_registered_model,
@@ -40,6 +41,7 @@ def answer_collection(asked: Asking) -> Reply:
     model = read_registered_model(read_object(asked.body), where)
     if model is None:
         raise refuse_fields(where.problems)
+    _check_credential(asked, model)
     _check_names(asked, model)
     try:
         asked.store.create_model(model)
@@ -73,6 +75,7 @@ def answer_one(asked: Asking) -> Reply:
     changed = patch_registered_model(model, read_object(asked.body), where)
     if changed is None:
         raise refuse_fields(where.problems)
+    _check_credential(asked, changed)
     _check_names(asked, changed)
     asked.store.update_model(changed)
     _see(asked, changed)
@@ -85,6 +88,13 @@ def _see(asked: Asking, model: RegisteredModel) -> None:
 
 def _file_models(config: Config) -> list[ModelConfig]:
     return [model for model in config.models if model.profile.source is not ProfileSource.STORE]
+
+
+def _check_credential(asked: Asking, model: RegisteredModel) -> None:
+    """See that no variable of this server is sent where its operator has not said that it goes."""
+    problem = credential_problem(model, asked.config)
+    if problem is not None:
+        raise refuse_fields([f"api_key_env: {problem}"])
 
 
 def _check_names(asked: Asking, model: RegisteredModel) -> None:

@@ -12,7 +12,7 @@ from gatewright.accounting.keys import KeyBook
 from gatewright.commands import RecordRequest, ReserveSpend
 from gatewright.config import Config
 from gatewright.events import GatewayEvent, SpendRefused, SpendReserved, SpendUnknown
-from gatewright.registry import RegisteredModel, with_registered
+from gatewright.registry import RegisteredModel, credential_problem, with_registered
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store.key_memory import nobody_had_a_key, remember_keys
 from gatewright_host.store.sharing import Pace, Shared
@@ -222,7 +222,7 @@ class Keeper:
         """
         with self._config_lock:
             self._config = config
-            return with_registered(config, self._models)
+            return self._joined(config, self._models)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything recorded so far is written, or for so long; tells whether it is."""
@@ -298,4 +298,11 @@ class Keeper:
         while told is not self._config and self._on_config is not None:
             # Replaced while somebody was told of the one before: that one must not be the last that they hear of.
             told = self._config
-            self._on_config(with_registered(told, models))
+            self._on_config(self._joined(told, models))
+
+    def _joined(self, config: Config, models: tuple[RegisteredModel, ...]) -> Config:
+        refused = {model.name: credential_problem(model, config) for model in models}
+        for name, problem in refused.items():
+            if problem is not None:
+                logger.warning("registered model %r is left out: api_key_env: %s", name, problem)
+        return with_registered(config, models)
