@@ -6,6 +6,8 @@ from gatewright.accounting.outcomes import Feedback
 from gatewright_cli import exits
 from gatewright_cli.options import Common, common_options
 from gatewright_cli.storing import NOTHING, looking
+from gatewright_host.metrics import Metrics
+from gatewright_host.state_dir import StateDir
 from gatewright_host.store.vocabulary import Missing
 
 
@@ -45,8 +47,17 @@ def command(
             )
         except Missing:
             return _fail(f"no request '{request_id}' is recorded")
+        found = opened.store.find_request(request_id)
+        _count(common.state(opened.config), found.record.model if found is not None else None, value)
     click.echo(f"{request_id}: {value:g}")
     return exits.DONE
+
+
+def _count(state: StateDir, model: str | None, score: float) -> None:
+    """For `/metrics`: whichever server is asked next takes over what this process has counted."""
+    metrics = Metrics(state)
+    metrics.observe_feedback(model, score)
+    metrics.close()
 
 
 def _fail(text: str) -> int:

@@ -110,7 +110,7 @@ SELECTION: Final = _histogram(
 )
 FEEDBACK: Final = _histogram(
     "gatewright_feedback_score",
-    "What was said of answers over HTTP or by a judge, from 0 to 1.",
+    "What was said of answers, from 0 to 1.",
     _SCORES,
     "model",
 )

@@ -1,6 +1,6 @@
 """What `/metrics` shows Prometheus: the figures of all processes that share a state directory.
 
-Only servers have one of these; `gw-cli ask` neither counts nor pays for it.
+Servers have one of these, and `gw-cli feedback`; `gw-cli ask` neither counts nor pays for it.
 """
 
 import threading
