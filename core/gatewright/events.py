@@ -211,12 +211,14 @@ class SpendRefused:
         problem: What the client is told.
         is_rate: A rate limit, which no cheaper model helps against.
         left_usd: What is left of the budget that does not allow it.
+        is_reserved: The budget would allow it, were it not for what requests under way have reserved.
     """
 
     command_id: CommandId
     problem: Problem
     is_rate: bool = False
     left_usd: float = 0.0
+    is_reserved: bool = False
 
 
 @frozen(kw_only=True)

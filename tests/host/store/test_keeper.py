@@ -21,6 +21,7 @@ from gatewright.events import (
 from gatewright.route_config import ExperimentState
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store import Store, StoreError, backlog, tables
+from gatewright_host.store.sharing import Pace
 from tests.host.store.keepers import PATIENCE_S, QUICK, UNREACHABLE, config_of, keeping, until
 from tests.host.store.stored import charge, ended, reserving
 from tests.host.store.test_records import FULL, OUTCOME
@@ -86,6 +87,25 @@ def test_reservations_are_made_and_settled(url: str, state: StateDir) -> None:
         keeper.flush(PATIENCE_S)
         assert isinstance(keeper.reserve(reserving("b", 0.5, charge())), SpendReserved)
         until(lambda: BudgetsSeen(left_usd={"monthly": 0.25}) in told.events)
+
+
+def test_one_thing_after_the_other_is_never_refused_for_what_the_one_before_had_reserved(
+    url: str, state: StateDir
+) -> None:
+    config = config_of(url)
+    with keeping(state, config, pace=Pace()) as (one, _), keeping(state, config, pace=Pace()) as (other, _):
+        for number in range(8):
+            keeper, name = (one, other)[number % 2], f"r{number}"
+            assert isinstance(keeper.reserve(reserving(name, 0.75, charge())), SpendReserved), number
+            keeper.record(ended(name, 0.03125, charge()))
+        assert isinstance(one.reserve(reserving("under way", 0.75, charge())), SpendReserved)
+        refused = other.reserve(reserving("too much", 0.75, charge()))
+        assert isinstance(refused, SpendRefused)
+        assert refused.is_reserved
+        assert "requests under way have reserved $0.75" in refused.problem.message
+        refused = other.reserve(reserving("far too much", 0.8, charge()))
+        assert isinstance(refused, SpendRefused)
+        assert not refused.is_reserved
 
 
 def test_a_reservation_without_accounts_gives_up_the_one_before(state: StateDir) -> None:

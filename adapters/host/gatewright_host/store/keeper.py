@@ -29,6 +29,8 @@ _RESERVE_WORKERS: Final = 4
 _OPEN_S: Final = 10.0
 """Longest wait of whoever needs the store itself while it is being opened."""
 _AGAIN_S: Final = 0.02
+_SETTLED_S: Final = 0.15
+"""Longest wait for what has ended to be settled, before money counts as reserved by what has not."""
 
 
 class Keeper:
@@ -136,13 +138,22 @@ class Keeper:
     def _reserve(self, command: ReserveSpend) -> SpendReserved | SpendRefused:
         wait_s = self._pace.reserve_s
         give_up_at = time.monotonic() + wait_s
+        settled_at = time.monotonic() + _SETTLED_S
         store = self._opened_store(wait_s)
         if command.charges:
             self._reserved.add(command.request_id)
         while True:
             left_s = max(give_up_at - time.monotonic(), 0.0)
             try:
-                return self._workers.call(partial(store.reserve, command, left_s), left_s)
+                told = self._workers.call(partial(store.reserve, command, left_s), left_s)
+                if isinstance(told, SpendReserved) or not told.is_reserved or time.monotonic() >= settled_at:
+                    return told
+                # An answer is there before it is settled, here or by another process: whoever asks one thing after the
+                # other is not to be refused for what the one before did not cost.
+                if self.waiting:
+                    self.flush(_SETTLED_S)
+                else:
+                    self._shared.closing.wait(_AGAIN_S)
             except TimeoutError:
                 raise StoreBusy("the store did not answer in time") from None
             except StoreBusy:

@@ -323,13 +323,16 @@ def _refused(
     needs = f"the call takes about {dollars(amount / NANO)}"
     if amount > use.limit:
         needs += ", more than the whole budget"
+    is_reserved = amount <= use.limit - use.spent
+    if is_reserved:
+        needs += f", while requests under way have reserved {dollars(use.reserved / NANO)}"
     problem = BudgetExceeded(
         f"Budget {use.charge.account!r} ({limit}) does not allow it: {dollars(left)} is left, and {needs}; "
         f"its window ends at {until}",
         budget=use.charge.account,
         resets_at=math.ceil(resets_s),
     ).problem
-    return SpendRefused(command_id=command.command_id, problem=problem, left_usd=left)
+    return SpendRefused(command_id=command.command_id, problem=problem, left_usd=left, is_reserved=is_reserved)
 
 
 _PERIOD_NAMES: Final = {WindowKind.CALENDAR: "calendar", WindowKind.ROLLING: "last"}
