@@ -137,6 +137,20 @@ def test_a_budget_that_nobody_has_touched_is_shown(quick: InProcess) -> None:
     assert quick.run("report", "budgets").out.splitlines()[-1].split()[:3] == ["monthly", "$10.00", "$0.00"]
 
 
+def test_a_budget_that_was_removed_is_told_apart(quick: InProcess) -> None:
+    configure(quick)
+    fill(quick, 60)
+    (row,) = json.loads(quick.run("report", "budgets", "--json").out)["budgets"]
+    assert (row["account"], row["configured"]) == ("monthly", True)
+    configure(quick, 'budgets = { { name = "weekly", limit = 1, window = "week" } }')
+    rows = json.loads(quick.run("report", "budgets", "--json").out)["budgets"]
+    assert [(row["account"], row["configured"]) for row in rows] == [("weekly", True), ("monthly", False)]
+    *_, weekly, monthly = quick.run("report", "budgets").out.splitlines()
+    assert (weekly.split()[0], weekly.split()[-1]) == ("weekly", "yes")
+    assert (monthly.split()[0], monthly.split()[-1]) == ("monthly", "no")
+    assert "is not CONFIGURED" in page(quick, "budgets")[1]
+
+
 def test_without_plotly_it_says_what_to_install(quick: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     done = quick.run("report", "--html", quick.directory / "report.html")

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pytest
 
+from gatewright.accounting.spending import BudgetConfig, Charge
 from gatewright.api.facts import ApiFormat, RequestFacts
 from gatewright.commands import Outcome, RecordRequest, ReserveSpend
 from gatewright.config import Config
@@ -140,3 +141,26 @@ def test_what_is_asked_after_all_was_given_up_comes_to_its_end_at_once() -> None
     questions.give_up()
     with questions.under_way(ended.set):
         assert ended.is_set()
+
+
+def test_the_figures_have_no_budget_that_was_removed(tmp_path: Path, judge: Judge) -> None:
+    kept = BudgetConfig(name="kept", limit_usd=1.0)
+    config = Config(models=(), budgets=(kept, BudgetConfig(name="gone", limit_usd=1.0)))
+    office = BackOffice(config, StateDir.at(tmp_path), lambda _: None, judge.ask)
+    office.start()
+    office.keep_figures()
+    assert office.metrics is not None
+    try:
+        assert office.keeper.wait_ready(30)
+        charges = tuple(Charge(account=name, limit_usd=1.0) for name in ("kept", "gone"))
+        request_id = RequestId("req_1")
+        office.reserve(
+            ReserveSpend(command_id=CommandId(1), request_id=request_id, charges=charges, amount_usd=0.5)
+        )
+        assert b'gatewright_budget_reserved_usd{account="gone"} 0.5' in office.metrics.render()[1]
+        office.replace_config(Config(models=(), budgets=(kept,)))
+        shown = office.metrics.render()[1]
+        assert b'gatewright_budget_reserved_usd{account="kept"} 0.5' in shown
+        assert b"gone" not in shown
+    finally:
+        office.close()

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import pytest
 from attrs import evolve
 
-from gatewright.accounting.keys import KeyBook
+from gatewright.accounting.budgets import charges_of
+from gatewright.accounting.keys import KeyBook, KeyRequest
 from gatewright.accounting.outcomes import ModelOutcome
 from gatewright.accounting.spending import BudgetConfig, BudgetScope, Charge, KeyFacts
 from gatewright.api.endpoints import Endpoint, match_endpoint
@@ -512,6 +513,35 @@ def test_budgets_used_and_untouched(world: World):
     held = world.get("/api/budgets")["data"][0]
     assert (held["reserved_usd"], held["spent_usd"], held["left_usd"]) == (2.0, 0.0, 8.0)
     assert held["window"] == "month"
+
+
+def test_budgets_that_were_removed_are_told_apart(world: World):
+    for number, account in enumerate(("gone", "each/key=ci", "each/model=qwen")):
+        charges = (Charge(account=account, limit_usd=10.0),)
+        world.keeper.reserve(
+            ReserveSpend(
+                command_id=CommandId(number),
+                request_id=RequestId(f"req_{number}"),
+                charges=charges,
+                amount_usd=2.0,
+            )
+        )
+    _, key = world.keeper.store.create_key(KeyRequest(name="own", budget_usd=5.0))
+    facts = evolve(key.facts, budget_usd=5.0)
+    world.keeper.reserve(
+        ReserveSpend(
+            command_id=CommandId(9),
+            request_id=RequestId("req_9"),
+            charges=charges_of((), model="qwen", key=facts),
+            amount_usd=2.0,
+        )
+    )
+    shown = [(each["account"], each["configured"]) for each in world.get("/api/budgets")["data"]]
+    live = ["all", "each/key=ci", f"key/{key.id}"]
+    assert shown == [*((name, True) for name in live), ("each/model=qwen", False), ("gone", False)]
+    world.keeper.store.update_key(key.id, evolve(key.request, budget_usd=None))
+    shown = [(each["account"], each["configured"]) for each in world.get("/api/budgets")["data"]]
+    assert (f"key/{key.id}", False) in shown
 
 
 # --- without a store

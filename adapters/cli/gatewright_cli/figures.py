@@ -142,6 +142,7 @@ _BUDGETS: Final = (
     Column("ends_s", "TO", _window_end, right=False),
     Column("requests", "REQUESTS", as_count),
     Column("tokens", "TOKENS", as_count),
+    Column("configured", "CONFIGURED", as_flag, right=False),
 )
 
 
@@ -237,4 +238,9 @@ def budgets_sheet(uses: Sequence["BudgetUse"]) -> Sheet:
                 for column in _BUDGETS
             )
         )
-    return Sheet(name="budgets", title="Budgets", columns=_BUDGETS, rows=tuple(rows))
+    note = ""
+    if not all(use.configured for use in uses):
+        note = (
+            "What is not CONFIGURED limits nothing any more; it is forgotten a month after its last request."
+        )
+    return Sheet(name="budgets", title="Budgets", columns=_BUDGETS, rows=tuple(rows), note=note)

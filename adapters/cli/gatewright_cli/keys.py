@@ -18,6 +18,7 @@ from gatewright_cli.slices import find_key_id
 from gatewright_cli.spans import date_text, expiry
 from gatewright_cli.storing import Opened, changing, looking
 from gatewright_cli.tables import print_json
+from gatewright_host.budget_overview import budget_overview
 
 _NO: Final = "none"
 _WINDOWS: Final = ("hour", "day", "week", "month")
@@ -153,7 +154,9 @@ def show_key(common: Common, /, *, key: str, as_json: bool) -> int:
     """Show what a key may do, and what it has spent. KEY is its id, its name or how its secret begins."""
     with _known(common, key) as (opened, found):
         accounts = (f"key/{found.id}", f"/key={found.name}")
-        spent = [use for use in opened.store.budget_use() if use.account.endswith(accounts)]
+        budgets = opened.config.budgets if opened.config is not None else None
+        known = budget_overview(opened.store.budget_use(), budgets, (found,))
+        spent = [use for use in known if use.configured and use.account.endswith(accounts)]
     plain = key_to_plain(found)
     if as_json:
         print_json({**plain, "spent_usd": {use.account: use.spent_usd for use in spent}})

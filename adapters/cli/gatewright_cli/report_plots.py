@@ -141,18 +141,16 @@ def _tasks(section: Section) -> list[Plot]:
 
 
 def _budgets(section: Section) -> list[Plot]:
-    sheet = section.sheet
-    names = [_short(name) for name in sheet.values("account")]
+    rows = [row for row in section.sheet.plain() if row["configured"]]
+    if not rows:
+        return []
+    names = [_short(row["account"]) for row in rows]
     figure = _rows_figure(len(names))
-    limits = sheet.values("limit_usd")
     for name, column, colour in (
         ("spent", "spent_usd", _COLOURS[0]),
         ("reserved", "reserved_usd", _COLOURS[5]),
     ):
-        shares = [
-            value / limit if limit else None
-            for value, limit in zip(sheet.values(column), limits, strict=True)
-        ]
+        shares = [row[column] / row["limit_usd"] if row["limit_usd"] else None for row in rows]
         figure.add_bar(name=name, x=shares, y=names, orientation="h", marker_color=colour)
     figure.update_layout(barmode="stack")
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")

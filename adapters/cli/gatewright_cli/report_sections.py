@@ -5,7 +5,6 @@ from typing import Final
 
 from attrs import field, frozen
 
-from gatewright.accounting.spending import BudgetScope
 from gatewright_cli.experiment_figures import experiments_sheet
 from gatewright_cli.figures import (
     budgets_sheet,
@@ -18,12 +17,12 @@ from gatewright_cli.figures import (
 )
 from gatewright_cli.sheets import Sheet
 from gatewright_cli.storing import Opened
+from gatewright_host.budget_overview import budget_overview
 from gatewright_host.store.analytics import UsageRow, usage_rows
 from gatewright_host.store.analytics_comparison import comparison_rows, value_rows
 from gatewright_host.store.analytics_estimators import calibration_rows, estimator_rows
 from gatewright_host.store.analytics_ranking import ranking_rows
 from gatewright_host.store.analytics_sql import By, Slice
-from gatewright_host.store.vocabulary import BudgetUse
 
 _FINE_S: Final = 3 * 86_400
 _COARSE_S: Final = 200 * 86_400
@@ -116,18 +115,9 @@ def _tasks(source: Source) -> Section:
 
 
 def _budgets(source: Source) -> Section:
-    used = {use.account: use for use in source.opened.store.budget_use()}
-    config = source.opened.config
-    for budget in config.budgets if config is not None else ():
-        if budget.scope is BudgetScope.EVERYONE and budget.name not in used:
-            used[budget.name] = BudgetUse(
-                account=budget.name,
-                limit_usd=budget.limit_usd,
-                window=budget.window,
-                hard=budget.hard,
-                warn_at=budget.warn_at,
-            )
-    return Section(sheet=budgets_sheet(list(used.values())))
+    store, config = source.opened.store, source.opened.config
+    budgets = config.budgets if config is not None else None
+    return Section(sheet=budgets_sheet(budget_overview(store.budget_use(), budgets, store.keys())))
 
 
 def _fallbacks(source: Source) -> Section:

@@ -29,6 +29,7 @@ from gatewright.events import (
 from gatewright.judging import judging_body, read_verdict
 from gatewright.route_config import EstimatorKind, JudgeConfig
 from gatewright.wire.fields import Headers, find_header
+from gatewright_host.budget_overview import budget_overview
 from gatewright_host.estimators import Estimators
 from gatewright_host.metrics import Metrics
 from gatewright_host.own_questions import Ask, OwnQuestions, QuestionFailed
@@ -127,7 +128,9 @@ class BackOffice:
         if not self.keeper.is_ready or self.keeper.unavailable is not None:
             return ()
         try:
-            return self.keeper.store.budget_use()
+            store = self.keeper.store
+            known = budget_overview(store.budget_use(), self._config.budgets, store.keys())
+            return tuple([use for use in known if use.configured])
         except StoreError:
             return ()
 

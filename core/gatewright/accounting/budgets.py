@@ -47,7 +47,7 @@ def charges_of(
         )
     if key is not None and key.budget_usd is not None:
         charges.append(
-            Charge(account=f"key/{key.key_id}", limit_usd=key.budget_usd, window=key.budget_window)
+            Charge(account=key_account(key.key_id), limit_usd=key.budget_usd, window=key.budget_window)
         )
     return tuple(charges)
 
@@ -106,6 +106,28 @@ def used_up(
 def account_name(budget: BudgetConfig, owner: str) -> str:
     """Name of the account of a budget that is not everybody's, such as `monthly/key=ci`."""
     return f"{budget.name}/{budget.scope}={owner}"
+
+
+def key_account(key_id: str) -> str:
+    """Name of the account of a key's own budget."""
+    return f"key/{key_id}"
+
+
+def is_counted(account: str, budgets: Iterable[BudgetConfig]) -> bool:
+    """Whether a request may still be charged to the account by one of these budgets.
+
+    Args:
+        account: Name of an account that some request was charged to.
+        budgets: All budgets of the configuration.
+    """
+    return any(
+        account == budget.name
+        if budget.scope is BudgetScope.EVERYONE
+        else account == account_name(budget, budget.of)
+        if budget.of is not None
+        else account.startswith(account_name(budget, ""))
+        for budget in budgets
+    )
 
 
 def _charge(budget: BudgetConfig, account: str) -> Charge:

@@ -1,10 +1,11 @@
 """Whose accounts a request is charged to, and which of them are used up."""
 
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewright.accounting.budgets import charges_of, used_up
+from gatewright.accounting.budgets import charges_of, is_counted, used_up
 from gatewright.accounting.spending import BudgetConfig, BudgetScope, KeyFacts
 
 TAGS = ("eu", "small")
@@ -58,3 +59,26 @@ def test_a_model_is_out_of_budget_if_one_of_its_hard_charges_is(
     expected = {charge.account for charge in charges if charge.hard} & accounts
     found = used_up(limits, accounts, route=route, key=key).account_of(name, tags)
     assert found in expected if expected else found is None
+
+
+@pytest.mark.parametrize(
+    ("account", "counts"),
+    [
+        ("all", True),
+        ("all/key=ci", False),
+        ("each", False),
+        ("each/key=ci", True),
+        ("each/model=qwen", False),
+        ("dear/tag=expensive", True),
+        ("dear/tag=cheap", False),
+        ("gone", False),
+        ("key/key_1", False),
+    ],
+)
+def test_accounts_count_while_there_is_their_budget(account, counts):
+    budgets = (
+        BudgetConfig(name="all", limit_usd=1.0),
+        BudgetConfig(name="each", limit_usd=1.0, scope=BudgetScope.KEY),
+        BudgetConfig(name="dear", limit_usd=1.0, scope=BudgetScope.TAG, of="expensive"),
+    )
+    assert is_counted(account, budgets) is counts

@@ -6,8 +6,8 @@ import msgspec
 from attrs import asdict
 
 from gatewright.accounting.keys import window_to_plain
-from gatewright.accounting.spending import BudgetConfig, BudgetScope
 from gatewright.errors import InvalidRequest, NotFound
+from gatewright_host.budget_overview import budget_overview
 from gatewright_host.management.answering import Document, Query, Reply, as_list
 from gatewright_host.management.asking import Asking
 from gatewright_host.store.analytics import usage_rows
@@ -42,21 +42,9 @@ def one_request(asked: Asking) -> Reply:
 
 def budgets(asked: Asking) -> Reply:
     """How much of each budget is used; those of which nothing was are there if they are not some key's or model's own."""
-    used = {use.account: use for use in asked.written_store.budget_use()}
-    for budget in asked.config.budgets:
-        if budget.scope is BudgetScope.EVERYONE:
-            used.setdefault(budget.name, _untouched(budget))
-    return as_list([_budget(used[account]) for account in sorted(used)])
-
-
-def _untouched(budget: BudgetConfig) -> BudgetUse:
-    return BudgetUse(
-        account=budget.name,
-        limit_usd=budget.limit_usd,
-        window=budget.window,
-        hard=budget.hard,
-        warn_at=budget.warn_at,
-    )
+    store = asked.written_store
+    used = budget_overview(store.budget_use(), asked.config.budgets, store.keys())
+    return as_list([_budget(use) for use in used])
 
 
 def _budget(use: BudgetUse) -> Document:

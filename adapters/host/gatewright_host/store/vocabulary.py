@@ -56,6 +56,7 @@ class BudgetUse:
         tokens: Prompt and completion tokens of these.
         starts_s: Unix time at which the window began.
         ends_s: Unix time at which it ends; for a rolling window, at which the first of it has expired.
+        configured: Whether there still is such a budget, as far as the reader has looked.
     """
 
     account: str
@@ -69,6 +70,7 @@ class BudgetUse:
     tokens: int = 0
     starts_s: float = 0.0
     ends_s: float = 0.0
+    configured: bool = True
 
     @property
     def left_usd(self) -> float:

@@ -1,0 +1,40 @@
+"""Budgets as people and programs are shown them: what the store has of them, and what the configuration says."""
+
+from collections.abc import Iterable, Sequence
+
+from attrs import evolve
+
+from gatewright.accounting.budgets import is_counted, key_account
+from gatewright.accounting.keys import StoredKey
+from gatewright.accounting.spending import BudgetConfig, BudgetScope
+from gatewright_host.store.vocabulary import BudgetUse
+
+
+def budget_overview(
+    uses: Iterable[BudgetUse], budgets: Sequence[BudgetConfig] | None, keys: Iterable[StoredKey]
+) -> list[BudgetUse]:
+    """All accounts by name; those that count no longer, since their budget was removed, come last.
+
+    The store keeps an account for as long as what was spent on it may be asked for, which is longer than there is a budget.
+    Of budgets of everyone there is always one, also where nothing was spent yet.
+
+    Args:
+        uses: What the store has.
+        budgets: Of the configuration; None if there is no configuration that could tell.
+        keys: All keys, which may have budgets of their own.
+    """
+    of_keys = {key_account(key.id) for key in keys if key.budget_usd is not None}
+    found = {}
+    for use in uses:
+        is_live = use.account in of_keys or budgets is None or is_counted(use.account, budgets)
+        found[use.account] = evolve(use, configured=is_live)
+    for budget in budgets or ():
+        if budget.scope is BudgetScope.EVERYONE and budget.name not in found:
+            found[budget.name] = BudgetUse(
+                account=budget.name,
+                limit_usd=budget.limit_usd,
+                window=budget.window,
+                hard=budget.hard,
+                warn_at=budget.warn_at,
+            )
+    return sorted(found.values(), key=lambda use: (not use.configured, use.account))
