@@ -37,7 +37,8 @@ def gateway(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     directory = Path(tempfile.mkdtemp(prefix="gwv-"))
     listen = f'listen_v4 = "127.0.0.1:0", listen_v6 = "none", listen_unix = "{directory}/s"'
     qwen = model_lua("qwen", tiny_model, (1024, 4096), slots=4)
-    with Gateway(embedder, qwen, listen=listen, server=f'api_keys = {{ "{KEY}" }}') as running:
+    routes = 'routes = { auto = { candidates = { "qwen" } }, later = { tags = { "registered-later" } } }'
+    with Gateway(embedder, qwen, listen=listen, server=f'api_keys = {{ "{KEY}" }}', more=routes) as running:
         yield running
     shutil.rmtree(directory)
 
@@ -71,6 +72,14 @@ def test_a_good_gateway_passes(quick: InProcess, gateway: Gateway) -> None:
     # This model is too quick for anybody to see whether its pieces are held back.
     assert {name for name, result in found.items() if result != "pass"} <= {"stream-flows"}
     assert re.fullmatch(rf"{gateway.url}: \d+ passed, 0 failed, [01] skipped\n", done.err)
+
+
+@pytest.mark.engine
+def test_a_route_passes_in_the_place_of_a_model(quick: InProcess, gateway: Gateway) -> None:
+    done = quick.run("verify", gateway.url, "--api-key", KEY, "-m", "auto")
+    assert done.code == 0, done.out
+    found = rows(done.out)
+    assert {name for name, result in found.items() if result != "pass"} <= {"stream-flows"}
 
 
 @pytest.mark.engine

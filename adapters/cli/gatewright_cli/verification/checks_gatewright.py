@@ -70,13 +70,26 @@ def _headers(probe: Probe) -> None:
     expect_status(answer, (HTTPStatus.OK,), "200")
     model = answer.get("x-gw-model")
     known = _entries(probe)
-    expect(not known or model == known[0]["id"], f"x-gw-model {probe.model}", model)
+    if any(map(_is_route, known)):
+        # Its candidates or whoever is asked when they fail; the route itself answers nothing.
+        models = {entry.get("id") for entry in listed_models(probe) if not _is_route(entry)}
+        expect(model in models, "a model that the route has chosen as x-gw-model", model)
+    else:
+        expect(not known or model == known[0]["id"], f"x-gw-model {probe.model}", model)
     for name, least in (("x-gw-attempts", 1), ("x-gw-wait-ms", 0)):
         value = answer.get(name) or ""
         expect(value.isdecimal() and int(value) >= least, f"a number as {name}", value)
 
 
-@checks.check("gw-models", "models tell their aliases and the contexts of their variants", Need.ACCESS)
+def _is_route(entry: dict[str, Any]) -> bool:
+    return (entry.get("meta") or {}).get("route") is True
+
+
+@checks.check(
+    "gw-models",
+    "models tell their aliases and the contexts of their variants, routes their models",
+    Need.ACCESS,
+)
 def _models(probe: Probe) -> None:
     for model in listed_models(probe):
         aliases = model.get("aliases")
@@ -86,6 +99,12 @@ def _models(probe: Probe) -> None:
             expect_status(answer, (HTTPStatus.OK,), f"200 for the alias {alias}")
             found = document_of(answer).get("id")
             expect(found == model["id"], f"{model['id']} for the alias {alias}", found)
+        if _is_route(model):
+            # It may have none: models that are registered later can be candidates.
+            expect(
+                isinstance(model["meta"].get("candidates"), list), "a list of the route's candidates", model
+            )
+            continue
         sizes = [variant.get("n_ctx") for variant in (model.get("meta") or {}).get("variants", ())]
         expect(sizes and sizes == sorted(sizes), "contexts of variants, the smallest first", model)
 
@@ -118,10 +137,16 @@ def _overflow(probe: Probe) -> None:
         raise Skipped("the context of the model is not known")
     # The limit counts before anything is asked of an engine, so that this costs nothing.
     answer = probe.chat(max_tokens=largest + 1)
-    error = _expect_code(answer, HTTPStatus.BAD_REQUEST, "context_length_exceeded")
-    expect(error.get("n_ctx") == largest, f"n_ctx {largest}", error)
+    is_route = any(map(_is_route, known))
+    # Each candidate of a route may fail on something else, so that there is no one figure to tell.
+    code = "no_model_fits" if is_route else "context_length_exceeded"
+    error = _expect_code(answer, HTTPStatus.BAD_REQUEST, code)
+    if is_route:
+        expect("rejected" in error, "how many candidates failed on what", error)
+    else:
+        expect(error.get("n_ctx") == largest, f"n_ctx {largest}", error)
     with probe.client.stream(CHAT, probe.chat_body(max_tokens=largest + 1)) as stream:
-        _expect_code(stream.answer(), HTTPStatus.BAD_REQUEST, "context_length_exceeded")
+        _expect_code(stream.answer(), HTTPStatus.BAD_REQUEST, code)
 
 
 @checks.check("gw-host", "a request in the name of a foreign host is 403 (DNS rebinding)", Need.ACCESS)
