@@ -273,6 +273,48 @@ def test_a_budget_that_allows_nobody_ends_the_task_without_a_call(selector):
     assert calls.models == []
 
 
+@pytest.mark.parametrize("own", [None, {"other": ModelConfig("other")}], ids=["no models", "other models"])
+def test_budgets_drop_no_model_that_the_selector_knows(selector, own):
+    tokens = TokenManager(own, budgets=[Budget(limit_usd=5)])
+    worker = executor(selector, Calls(best="ok"), token_manager=tokens)
+    assert worker.run(SPEC, INPUTS).failed_attempts == ()
+    assert tokens.usage("best").cost_usd > 0
+    tokens.set_budget(Budget(limit_usd=0.0, model="best"))
+    with pytest.raises(FallbackExhausted):
+        worker.run(SPEC, INPUTS)
+
+
+def test_a_token_manager_knows_the_selector_s_models_as_they_are_now(selector):
+    tokens = TokenManager()
+    worker = executor(selector, Calls(late="ok"), token_manager=tokens)
+    assert tokens.estimate_cost("best", 1000) == pytest.approx(0.002)
+    late = ModelConfig("late", cost_per_1k_input=0.5, cost_per_1k_output=0.0)
+    selector.models = {"late": late}
+    assert tokens.estimate_cost("late", 1000) == pytest.approx(0.5)
+    assert tokens.estimate_cost("gpt-4o", 1000) == pytest.approx(0.0025)
+    assert worker.run(SPEC, INPUTS, SelectionCriteria(max_cost_per_1k_tokens=None)).model == "late"
+    with pytest.raises(ModelNotFound):
+        tokens.check_budget("best")
+
+
+def test_prices_of_a_token_manager_s_own_count(selector):
+    dear = ModelConfig("best", cost_per_1k_input=7.0)
+    tokens = TokenManager({"best": dear}, budgets=[Budget(limit_usd=0.0001)])
+    calls = Calls(second="ok")
+    with pytest.raises(FallbackExhausted):
+        executor(selector, calls, token_manager=tokens).run(SPEC, INPUTS)
+    assert tokens.estimate_cost("best", 1000) == pytest.approx(7.0)
+
+
+def test_a_budget_goes_by_the_name_under_which_a_model_is_chosen(store):
+    selector = ModelSelector(store, {"fast": MODELS[0], "slow": ModelConfig("x", cost_per_1k_input=0.0001)})
+    tokens = TokenManager(budgets=[Budget(model="fast", limit_usd=0.0)])
+    worker = executor(selector, lambda model, *_: model.name, token_manager=tokens)
+    assert worker.run(SPEC, INPUTS).model == "slow"
+    assert tokens.estimate_cost("fast", 1000) == pytest.approx(0.002)
+    assert set(tokens.usage_by_model()) == {"slow"}
+
+
 def test_threads_never_overspend(selector):
     tokens = TokenManager(selector.models, budgets=[Budget(limit_usd=0.1)])
     answer = ModelAnswer(text="ok", prompt_tokens=100, completion_tokens=256)

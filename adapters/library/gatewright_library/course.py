@@ -123,11 +123,12 @@ class Course:
         self.cost_usd += self.call_cost_usd
         if tokens is not None:
             tokens.track_usage(
-                model.name,
+                self.model,
                 self.use.prompt_tokens,
                 self.use.completion_tokens,
                 self.use.cached_tokens,
                 reservation=self.reservation,
+                config=model,
             )
 
     def give_back(self) -> None:

@@ -78,6 +78,8 @@ class Executor:
         self._max_attempts = max_attempts
         self._accept = accept
         self._tokens = token_manager
+        if token_manager is not None:
+            token_manager.use_models_of(model_selector)
         self._sleep = sleep
 
     def run(
@@ -151,7 +153,9 @@ class Executor:
             raise ModelNotFound(course.model)
         if self._tokens is not None:
             tokens = prompt_tokens(course.task, course.inputs)
-            course.reservation = self._tokens.reserve(model.name, tokens, EXPECTED_ANSWER_TOKENS)
+            course.reservation = self._tokens.reserve(
+                course.model, tokens, EXPECTED_ANSWER_TOKENS, config=model
+            )
         return model
 
     async def _acall(self, model: ModelConfig, task: object, inputs: object) -> Any:

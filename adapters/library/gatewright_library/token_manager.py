@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakKeyDictionary
 
 from attrs import define, frozen
 
 from gatewright.accounting.costs import cost_usd
 from gatewright.errors import BudgetExceeded, ModelNotFound, ResourceExhausted
 from gatewright_library.models import DEFAULT_MODELS, ModelConfig, pricing_of
+from gatewright_library.selector import ModelSelector
 from gatewright_library.tasks import count_tokens, render_inputs
 
 _TOLERANCE_USD: Final = 1e-12
@@ -122,8 +124,11 @@ class _Account:
 class Reservation:
     """An amount that is kept for one call; leaving its `with` block gives back what was not settled."""
 
-    def __init__(self, manager: "TokenManager", model: str, amount_usd: float, tokens: int) -> None:
+    def __init__(
+        self, manager: "TokenManager", model: str, amount_usd: float, tokens: int, config: ModelConfig
+    ) -> None:
         self._manager = manager
+        self._config = config  # whatever becomes of the models meanwhile, its prices count
         self.model = model
         self.amount_usd = amount_usd
         self.tokens = tokens
@@ -131,7 +136,12 @@ class Reservation:
     def settle(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
         """Put what was really used in its place; gives the cost in US dollars."""
         return self._manager.track_usage(
-            self.model, prompt_tokens, completion_tokens, cached_tokens, reservation=self
+            self.model,
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            reservation=self,
+            config=self._config,
         )
 
     def release(self) -> None:
@@ -153,7 +163,8 @@ class TokenManager:
     It knows of this process only; where several share a budget, the gateway's budgets are the ones to use.
 
     Args:
-        models: Models by name; None for `DEFAULT_MODELS`.
+        models: Models by name, whose prices count; None for those of the selectors that it is used with, and
+            `DEFAULT_MODELS`.
         budgets: Limits, all of which hold.
         clock: Unix time.
     """
@@ -165,12 +176,22 @@ class TokenManager:
         budgets: Iterable[Budget] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._models = DEFAULT_MODELS if models is None else models
+        self._models = models
         self._clock = clock
         self._lock = threading.Lock()  # over everything below
         self._accounts = [_Account(budget) for budget in budgets]
         self._usage: dict[str, TokenUsage] = {}
         self._reservations: dict[Reservation, list[_Account]] = {}
+        # Weak, since one manager may outlive many executors.
+        self._selectors: WeakKeyDictionary[ModelSelector, None] = WeakKeyDictionary()
+
+    def use_models_of(self, selector: ModelSelector) -> None:
+        """Know its models by their names, as they are at any time; of no effect where the manager has models of its own.
+
+        An executor that is given the manager does this by itself.
+        """
+        with self._lock:
+            self._selectors[selector] = None
 
     def set_budget(self, budget: Budget) -> None:
         """Set a limit; one on the same model, or on all, takes its place, and what was spent counts on."""
@@ -196,7 +217,7 @@ class TokenManager:
             ModelNotFound: There is none of that name.
         """
         prompt_tokens, completion_tokens = (tokens, 0) if isinstance(tokens, int) else tokens
-        return self._cost(model, prompt_tokens, completion_tokens, 0)
+        return _cost(self._find(model), prompt_tokens, completion_tokens)
 
     def check_budget(self, model: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         """Raise where the budgets do not allow a call; nothing is reserved.
@@ -211,27 +232,37 @@ class TokenManager:
             ResourceExhausted: There are not enough tokens left.
             ModelNotFound: There is no such model.
         """
-        amount_usd = self._cost(model, prompt_tokens, completion_tokens, 0)
+        config = self._find(model)
+        amount_usd = _cost(config, prompt_tokens, completion_tokens)
         with self._lock:
-            self._check(model, amount_usd, prompt_tokens + completion_tokens)
+            self._check(model, config, amount_usd, prompt_tokens + completion_tokens)
 
-    def reserve(self, model: str, prompt_tokens: int, completion_tokens: int = 0) -> Reservation:
+    def reserve(
+        self,
+        model: str,
+        prompt_tokens: int,
+        completion_tokens: int = 0,
+        *,
+        config: ModelConfig | None = None,
+    ) -> Reservation:
         """Keep what a call is going to use; to be settled or released.
 
         Args:
             model: Who is to be called.
             prompt_tokens: Of the call, by estimate.
             completion_tokens: The same.
+            config: What is known of that model; its prices count where the manager has no model of this name itself.
 
         Raises:
             BudgetExceeded: There is not enough money left.
             ResourceExhausted: There are not enough tokens left.
             ModelNotFound: There is no such model.
         """
-        amount_usd = self._cost(model, prompt_tokens, completion_tokens, 0)
-        reservation = Reservation(self, model, amount_usd, prompt_tokens + completion_tokens)
+        config = self._find(model, config)
+        amount_usd = _cost(config, prompt_tokens, completion_tokens)
+        reservation = Reservation(self, model, amount_usd, prompt_tokens + completion_tokens, config)
         with self._lock:
-            self._check(model, amount_usd, reservation.tokens)
+            self._check(model, config, amount_usd, reservation.tokens)
             accounts = self._reservations[reservation] = self._of(model)
             for account in accounts:
                 account.reserved_usd += amount_usd
@@ -251,6 +282,7 @@ class TokenManager:
         cached_tokens: int = 0,
         *,
         reservation: Reservation | None = None,
+        config: ModelConfig | None = None,
     ) -> float:
         """Count what a call has used.
 
@@ -260,6 +292,7 @@ class TokenManager:
             completion_tokens: Answer.
             cached_tokens: Part of the prompt that came out of a cache.
             reservation: What was kept for the call, which this settles.
+            config: What is known of that model; its prices count where the manager has no model of this name itself.
 
         Returns:
             What it cost, in US dollars.
@@ -267,7 +300,7 @@ class TokenManager:
         Raises:
             ModelNotFound: There is no such model.
         """
-        amount_usd = self._cost(model, prompt_tokens, completion_tokens, cached_tokens)
+        amount_usd = _cost(self._find(model, config), prompt_tokens, completion_tokens, cached_tokens)
         used = TokenUsage(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
@@ -304,9 +337,8 @@ class TokenManager:
             account.reserved_usd = max(0.0, account.reserved_usd - reservation.amount_usd)
             account.reserved_tokens -= reservation.tokens
 
-    def _check(self, model: str, amount_usd: float, tokens: int) -> None:
+    def _check(self, model: str, config: ModelConfig, amount_usd: float, tokens: int) -> None:
         now = self._clock()
-        config = self._models[model]
         is_free = config.cost_per_1k_input == 0 and config.cost_per_1k_output == 0
         for account in self._of(model):
             account.turn_over(now)
@@ -315,12 +347,33 @@ class TokenManager:
     def _of(self, model: str) -> list[_Account]:
         return [account for account in self._accounts if account.budget.model in {None, model}]
 
-    def _cost(self, model: str, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float:
-        if model not in self._models:
-            raise ModelNotFound(model)
-        return cost_usd(
-            pricing_of(self._models[model]),
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            cached_tokens=cached_tokens,
-        )
+    def _find(self, name: str, config: ModelConfig | None = None) -> ModelConfig:
+        """The model whose prices count.
+
+        Args:
+            name: Its name.
+            config: What the caller knows of it.
+
+        Raises:
+            ModelNotFound: Nobody knows of any.
+        """
+        if self._models is not None and name in self._models:
+            return self._models[name]
+        if config is not None:
+            return config
+        if self._models is None:
+            with self._lock:
+                known: list[Mapping[str, ModelConfig]] = [each.models for each in self._selectors]
+            for models in (*known, DEFAULT_MODELS):
+                if name in models:
+                    return models[name]
+        raise ModelNotFound(name)
+
+
+def _cost(model: ModelConfig, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+    return cost_usd(
+        pricing_of(model),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cached_tokens=cached_tokens,
+    )
