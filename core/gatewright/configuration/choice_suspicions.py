@@ -50,12 +50,24 @@ def _route_warnings(config: Config, route: RouteConfig) -> Suspicions:
     if not fitting:
         reasons = [f"{model.name} ({_fails_on(model, route.criteria)})" for model in models[:_MOST_SHOWN]]
         more = f" and {len(models) - _MOST_SHOWN} more" if len(models) > _MOST_SHOWN else ""
-        end = "it depends on relax" if route.relax else "every request will be refused"
-        yield label, f"no candidate meets its criteria: {', '.join(reasons)}{more}; {end}"
+        yield (
+            label,
+            f"no candidate meets its criteria: {', '.join(reasons)}{more}; {_who_else(config, route)}",
+        )
     if route.weights.cost >= _COSTLY * _total(route) and not any(map(_has_price, models)):
         yield label, "cost counts much, but none of its candidates has prices: all seem free"
     if not config.store.enabled and (route.experiment is not None or _learns(route)):
         yield label, "learns from outcomes, and store.enabled is false: they are forgotten at every start"
+
+
+def _who_else(config: Config, route: RouteConfig) -> str:
+    """Who can answer for a route none of whose configured candidates can."""
+    if route.relax:
+        return "it depends on relax"
+    # Registered models are kept in the store, and are candidates by their tags, or where a route names nobody.
+    if config.store.enabled and (route.tags or not route.candidates):
+        return "only registered models can answer"
+    return "every request will be refused"
 
 
 def _total(route: RouteConfig) -> float:

@@ -16,8 +16,16 @@ from tests.support.routes import MODELS, read, warnings
             {"criteria": {"max_cost_per_1k": 0.0001, "min_context": 9000}},
             (
                 "no candidate meets its criteria: big (cost: 0.00625 above 0.0001), small (cost: 0.000375 above 0.0001), "
-                "qwen (context: 4096 below 9000); every request will be refused"
+                "qwen (context: 4096 below 9000); only registered models can answer"
             ),
+        ),
+        (
+            {"criteria": {"tags": ["us"]}, "tags": ["eu"]},
+            "no candidate meets its criteria: big (tags: no us); only registered models can answer",
+        ),
+        (
+            {"criteria": {"tags": ["us"]}, "candidates": ["big"]},
+            "no candidate meets its criteria: big (tags: no us); every request will be refused",
         ),
         (
             {"criteria": {"tags": ["us"]}, "candidates": ["big", "small"], "relax": ["tags"]},
@@ -27,6 +35,19 @@ from tests.support.routes import MODELS, read, warnings
 )
 def test_routes_that_are_hardly_meant(fields, warning):
     assert f"routes.auto: {warning}" in warnings(*MODELS, **fields)
+
+
+def test_without_a_store_nobody_else_can_be_registered():
+    config = read_config(
+        {
+            "server": {},
+            "models": list(MODELS),
+            "routes": {"auto": {"criteria": {"capabilities": ["agent"], "min_context": 10**9}}},
+            "store": {"enabled": False},
+        }
+    )
+    (warning,) = config_warnings(config)
+    assert warning.endswith("; every request will be refused")
 
 
 def test_routes_without_suspicions():
