@@ -128,6 +128,19 @@ def test_without_candidates_there_is_nobody():
     assert nobody.rejections == ()
 
 
+@pytest.mark.parametrize(
+    ("tags", "end"),
+    [
+        ((), ""),
+        (("eu",), ": no model has the tag 'eu'"),
+        (("eu", "us"), ": no model has any of the tags 'eu', 'us'"),
+    ],
+)
+def test_without_candidates_the_route_and_its_tags_are_named(tags, end):
+    nobody = refused(NEEDS, Catalogue([]), route=RouteConfig(name="later", tags=tags))
+    assert nobody.problem.message == f"no model fits: the route 'later' has no candidates{end}"
+
+
 # --- how sure it is
 
 

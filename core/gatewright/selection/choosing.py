@@ -89,7 +89,7 @@ def choose(
         relax=() if route is None else route.relax,
     )
     if not found.scored:
-        return _nobody(catalogue, found)
+        return _nobody(catalogue, found, route)
     index, probability = _drawn(found, chance)
     choice = found.scored[index]
     others = found.scored[:index] + found.scored[index + 1 :]
@@ -184,11 +184,11 @@ def _reason(found: Selection, choice: Scored, considered: int, *, explored: bool
     )
 
 
-def _nobody(catalogue: Catalogue, found: Selection) -> NoModelFits:
+def _nobody(catalogue: Catalogue, found: Selection, route: RouteConfig | None) -> NoModelFits:
     rejections = reject(catalogue, found.scorer, found.needs)
     counts = Counter(each.criterion for each in rejections)
     if not rejections:
-        message = "no model fits: there are no candidates"
+        message = f"no model fits: {_no_candidates(route)}"
     else:
         named = "; ".join(f"{each.model}: {each.reason}" for each in rejections[:MOST_NAMED])
         more = len(rejections) - MOST_NAMED
@@ -196,3 +196,13 @@ def _nobody(catalogue: Catalogue, found: Selection) -> NoModelFits:
         given_up = f" even without {', '.join(found.relaxed)}" if found.relaxed else ""
         message = f"no model of {len(catalogue)} fits{given_up}: {named}{rest}"
     return NoModelFits(errors.NoModelFits(message, counts).problem, found, catalogue)
+
+
+def _no_candidates(route: RouteConfig | None) -> str:
+    if route is None:
+        return "there are no candidates"
+    text = f"the route '{route.name}' has no candidates"
+    if not route.tags:
+        return text
+    tags = ", ".join(f"'{tag}'" for tag in route.tags)
+    return f"{text}: no model has {'the tag' if len(route.tags) == 1 else 'any of the tags'} {tags}"
