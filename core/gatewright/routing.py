@@ -275,7 +275,8 @@ class Router:
     def requirements(self, choice: Choice, facts: RequestFacts, prompt_tokens: int) -> Requirements:
         """What the request needs of a model; the arguments are those of `decide`."""
         wishes = facts.wishes or Wishes()
-        limit = facts.answer_tokens
+        changed = transform_facts(facts, choice.transforms) if choice.transforms else facts
+        limit = changed.answer_tokens
         answer_tokens = EXPECTED_ANSWER_TOKENS if limit is None else min(limit, EXPECTED_ANSWER_TOKENS)
         return Requirements(
             prompt_tokens=prompt_tokens,
@@ -285,7 +286,7 @@ class Router:
             complexity=choice.estimate,
             chances=dict(choice.chances),
             criteria=both_criteria(choice.route.criteria, wishes.criteria),
-            features=transform_facts(facts, choice.transforms).features,
+            features=changed.features,
             modalities=facts.modalities,
             excluded=self._excluded(choice, facts),
         )

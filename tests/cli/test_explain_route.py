@@ -93,6 +93,34 @@ def test_what_was_learnt_counts(quick: InProcess) -> None:
     assert "outcomes make it" in quick.run("explain", "-v", "-m", "auto", HARD).out
 
 
+CHANGING = """
+server = {}
+models = {
+  { name = "short", engine = presets.engines.openai, connect = "http://127.0.0.1:1", input_per_million = 1,
+    output_per_million = 10, transform = { overrides = { max_tokens = 17 } } },
+}
+routes = {
+  plain = { candidates = { "short" } },
+  brief = { candidates = { "short" }, transform = { overrides = { max_tokens = 5 } } },
+}
+"""
+
+
+def test_what_changes_do_to_the_answers_length_counts(quick: InProcess) -> None:
+    (quick.directory / "gatewright.lua").write_text(CHANGING)
+    named = quick.run("explain", "-m", "short", "hi").out
+    assert "answer  17 tokens (limit of the request)" in named
+    assert "changes sets max_tokens = 17" in named
+    chosen = quick.run("explain", "-m", "brief", "hi").out
+    assert "for brief   sets max_tokens = 5" in chosen
+    assert "answer  5 tokens (limit of the request)" in chosen
+    costs = [
+        json.loads(quick.run("explain", "-m", route, "--json", "hi").out)["decision"]["estimated_cost_usd"]
+        for route in ("plain", "brief")
+    ]
+    assert costs[1] < costs[0] / 5
+
+
 def test_transforms_budgets_and_the_arm_are_told(quick: InProcess) -> None:
     configure(quick)
     quick.run("experiments", "promote", "words", "terse")

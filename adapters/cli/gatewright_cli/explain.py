@@ -5,6 +5,7 @@ from typing import Any, Final, assert_never
 import click
 from attrs import asdict, frozen
 
+from gatewright.api.transforms import Transform, describe_transform, transform_facts
 from gatewright.config import CallTimeouts, Config, ModelConfig
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
 from gatewright.errors import Problem
@@ -52,6 +53,7 @@ class Explanation:
         is_counted: An exact count is asked for before the choice is made.
         variants: What is said of each.
         problem: Why no variant will do.
+        does: What the model's own changes do to the request.
     """
 
     model: ModelConfig
@@ -68,6 +70,7 @@ class Explanation:
     is_counted: bool
     variants: tuple[VariantVerdict, ...]
     problem: Problem | None
+    does: tuple[str, ...]
 
 
 @click.command()
@@ -135,7 +138,8 @@ def _explain_route(
     print_route(explained, verbose=common.verbose)
     if explained.decision is not None:
         click.echo()
-        _print(explain(config, config.find_model(explained.decision.chain[0]), request), verbose=False)
+        chosen = config.find_model(explained.decision.chain[0])
+        _print(explain(config, chosen, request, explained.changes), verbose=False, with_changes=False)
 
 
 def _explain_request(common: Common, request_id: str, *, as_json: bool) -> int:
@@ -151,9 +155,19 @@ def _explain_request(common: Common, request_id: str, *, as_json: bool) -> int:
     return exits.DONE
 
 
-def explain(config: Config, model: ModelConfig, request: QuestionRequest) -> Explanation:
-    """Ask the core what it would do with a request, knowing nothing of earlier ones."""
-    facts = request.facts
+def explain(
+    config: Config, model: ModelConfig, request: QuestionRequest, changes: tuple[Transform, ...] = ()
+) -> Explanation:
+    """Ask the core what it would do with a request, knowing nothing of earlier ones.
+
+    Args:
+        config: The configuration.
+        model: Who gets the request.
+        request: The request.
+        changes: What it undergoes after the model's own changes.
+    """
+    own = () if model.transform is None else (model.transform,)
+    facts = transform_facts(request.facts, own + changes)
     estimate = TokenEstimator().estimate(model.name, facts)
     verdict = choose_variant(model, facts, estimate)
     reserve = max(facts.answer_tokens if facts.answer_tokens is not None else model.answer_tokens, LAST_TOKEN)
@@ -184,10 +198,11 @@ def explain(config: Config, model: ModelConfig, request: QuestionRequest) -> Exp
         is_counted=isinstance(verdict, Unsure) and not model.variants[0].is_remote,
         variants=explain_variants(model, verdict),
         problem=verdict.problem if isinstance(verdict, TooLarge) else None,
+        does=() if model.transform is None else describe_transform(model.transform),
     )
 
 
-def _print(explanation: Explanation, *, verbose: bool) -> None:
+def _print(explanation: Explanation, *, verbose: bool, with_changes: bool = True) -> None:
     size = explanation.prompt
     bound = "at most" if explanation.decisive_tokens == size.high else "likely"
     lines = {
@@ -200,11 +215,13 @@ def _print(explanation: Explanation, *, verbose: bool) -> None:
     }
     if explanation.fallbacks:
         lines["then"] = f"{', '.join(explanation.fallbacks)} (in turn, if it fails)"
+    if explanation.does and with_changes:
+        lines["changes"] = "; ".join(explanation.does)
     if verbose:
         lines["calls"] = _calls_text(explanation.model)
         lines["limits"] = _limits_text(explanation.model.timeouts)
     for label, text in lines.items():
-        click.echo(f"{click.style(label.ljust(_LABEL_WIDTH), dim=True)}{text}")
+        click.echo(f"{click.style(label.ljust(_LABEL_WIDTH), dim=True)}{printable(text)}")
     click.echo()
     rows = [(_context_text(verdict.context_tokens), verdict.verdict) for verdict in explanation.variants]
     print_table(("CONTEXT", "VERDICT"), rows, right=frozenset((0,)))
@@ -214,7 +231,7 @@ def _print(explanation: Explanation, *, verbose: bool) -> None:
 
 def _answer_text(explanation: Explanation) -> str:
     if explanation.answer_is_limit:
-        return "limit of the question"
+        return "limit of the request"
     if explanation.answer_tokens < explanation.reserve_tokens:
         return f"no variant has room for the reserve of {explanation.reserve_tokens} as well"
     return "reserve: answer_tokens"
@@ -254,6 +271,7 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
     return {
         "model": explanation.model.name,
         "fallbacks": list(explanation.fallbacks),
+        "transform": list(explanation.does),
         "retries": explanation.model.retries,
         "max_attempts": explanation.model.max_attempts,
         "timeouts": _limits(explanation.model.timeouts),

@@ -64,6 +64,7 @@ class RouteExplanation:
         why_not: Why each of these but the chosen one lost, by model.
         rejections: Those that do not meet the criteria.
         transforms: What is done to the request, by whom it is declared.
+        changes: The same as the route and its experiment declare it.
         budgets: What it counts on.
         arm: Arm of an experiment, with its name.
         outcomes: What the choice has learnt from.
@@ -80,6 +81,7 @@ class RouteExplanation:
     why_not: dict[str, str]
     rejections: tuple[Rejection, ...]
     transforms: tuple[tuple[str, tuple[str, ...]], ...]
+    changes: tuple[Transform, ...]
     budgets: tuple[Use, ...]
     arm: str | None
     outcomes: int
@@ -154,6 +156,7 @@ def explain_route(
         why_not=_why_not(ranking.ranked),
         rejections=ranking.rejections,
         transforms=_transforms(choice, chosen),
+        changes=choice.transforms,
         budgets=_budgets(router, route, chosen, request, uses),
         arm=choice.arm.name if choice.arm is not None else None,
         outcomes=outcomes,
