@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 from tests.support.gateway import Gateway, wait_until
 
@@ -60,5 +61,23 @@ def test_a_store_that_is_away_from_the_start_lets_nobody_in_who_might_need_a_key
         assert (status, json.loads(body)["error"]["code"]) == (503, "keys_unknown")
         assert headers["retry-after"] == "1"
         assert gateway.request("GET", "/health")[0] == 200
+        assert "until it can be read, requests are refused with 503 keys_unknown" in gateway.log
+        assert "Requests go on" not in gateway.log
     with Gateway(FAR, server='api_keys = { "key" }', more=away) as gateway:
         assert gateway.request("GET", "/v1/models", headers={"x-api-key": "key"})[0] == 200
+
+
+def test_a_first_start_without_a_usable_store_recovers_by_itself(tmp_path: Path):
+    directory = tmp_path / "not-there-yet"
+    with Gateway(FAR, more=f'store = {{ url = "sqlite:///{directory}/store.db" }}') as gateway:
+        status, _, body = gateway.request("GET", "/v1/models")
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (503, "keys_unknown")
+        assert "`store.url`" in error["message"]
+        assert str(directory) not in error["message"], "whoever has no key need not know"
+        (line,) = [line for line in gateway.log.splitlines() if " error " in line]
+        for said in (f"{directory}/store.db", "No such file or directory", "`store.url`", "keys_unknown"):
+            assert said in line
+        directory.mkdir()
+        wait_until(lambda: gateway.request("GET", "/v1/models")[0] == 200, "it has opened the store")
+        assert "the store can be used again" in gateway.log

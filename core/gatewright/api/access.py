@@ -21,7 +21,9 @@ _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _ANY: Final = "*"
 _SHOWN_CHARACTERS: Final = 100
 _UNREAD: Final = KeysUnknown(
-    "The API keys could not be read from the store yet; try again in a moment", retry_after_s=1.0
+    "The API keys could not be read from the store yet; try again in a moment. Should it stay so, the gateway's log says "
+    "what is wrong with the store (`store.url` in its configuration)",
+    retry_after_s=1.0,
 ).problem
 
 

@@ -256,8 +256,27 @@ def test_records_wait_for_a_store_that_is_not_there(
         until(lambda: isinstance(keeper.reserve(reserving("c", 0.1, charge())), SpendReserved))
     engine.dispose()
     told = [record.message for record in caplog.records if record.name == "gatewright.store"]
-    assert len([line for line in told if "Requests go on" in line]) == 2
+    first, second = [line for line in told if line.startswith("store ")]
+    assert "until it can be read, requests are refused with 503 keys_unknown" in first
+    assert "Requests go on" in second  # with the keys that were read before
     assert len([line for line in told if "the store can be used again" in line]) == 2
+
+
+def test_whatever_opening_fails_with_it_is_tried_again(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    really_open, calls = Store.open, []
+
+    def fail_first(url: object) -> Store:
+        calls.append(url)
+        if len(calls) <= 2:
+            raise RuntimeError("nobody thought of that")
+        return really_open(url)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "open", fail_first)
+    with keeping(state) as (keeper, _):
+        assert keeper.unavailable is None
+    assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
 def test_a_store_that_hangs_delays_a_request_by_no_more_than_it_may(

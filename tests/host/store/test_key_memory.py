@@ -71,14 +71,20 @@ def keeper_of(state: StateDir, url: str | None) -> Keeper:
     return Keeper(config, state, lambda _: None, pace=Pace(retry_s=0.05))
 
 
-def test_without_its_store_a_start_goes_by_what_was_known(state: StateDir):
+def test_without_its_store_a_start_goes_by_what_was_known_and_says_so(
+    state: StateDir, caplog: pytest.LogCaptureFixture
+):
     for book, is_open in ((KeyBook(), True), (SOMEBODY, False)):
+        caplog.clear()
         remember_keys(state, FAR, book)
         keeper = keeper_of(state, FAR)
         keeper.start()
         try:
             wait_until(lambda keeper=keeper: keeper.unavailable, "it has found the store away")
             assert keeper.key_book.is_read is is_open
+            wait_until(lambda: caplog.records, "it has said so")
+            assert ("Requests go on" in caplog.text) is is_open
+            assert ("refused with 503 keys_unknown" in caplog.text) is not is_open
         finally:
             keeper.close()
 

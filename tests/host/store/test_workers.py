@@ -71,6 +71,16 @@ def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixtu
     ]
 
 
+def test_where_nobody_is_let_in_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    Outage(Clock(), lambda: True).failed("store x: it is gone")
+    (record,) = caplog.records
+    assert (
+        "requests are refused with 503 keys_unknown, but for those with one of server.api_keys"
+        in record.message
+    )
+    assert "Requests go on" not in record.message
+
+
 def test_a_store_that_says_nothing_for_long_counts_as_down() -> None:
     clock = Clock()
     outage = Outage(clock)

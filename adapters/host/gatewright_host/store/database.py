@@ -253,7 +253,10 @@ def _postgres_engine(url: URL) -> Engine:
 
 def _told_of_file(error: OSError, shown: str) -> StoreError:
     """What an error with a file means, and what to do."""
-    return StoreError(f"store {shown}: {error.strerror or error}; its directory must exist and be writable")
+    return StoreError(
+        f"store {shown}: {error.strerror or error}; its directory must exist and be writable; "
+        "it is that of `store.url`, or `server.state_dir` where there is none"
+    )
 
 
 def _told(error: BaseException, shown: str, *, is_lost: bool = False) -> StoreError:

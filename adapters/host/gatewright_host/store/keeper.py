@@ -69,7 +69,7 @@ class Keeper:
 
     def _reset(self) -> None:
         """As it is before it was started: also in a child, where locks may be held by threads that are not there."""
-        self._shared = Shared()
+        self._shared = Shared(lambda: not self._key_book.is_read)
         self._workers = Workers("gatewright-reserve", _RESERVE_WORKERS)
         self._config_lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -280,7 +280,10 @@ class Keeper:
         while not shared.closing.is_set():
             try:
                 store = Store.open(where)
-            except StoreError as error:
+            except Exception as error:
+                if not isinstance(error, StoreError) and str(error) != shared.outage.reason:
+                    # It must be tried again whatever it is, or this process would never have a store.
+                    logger.exception("the store cannot be opened: a defect of this program")
                 if not self._key_book.is_read and nobody_had_a_key(self._state, self._url):
                     self._key_book = KeyBook()
                 shared.outage.failed(str(error))

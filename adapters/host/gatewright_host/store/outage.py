@@ -9,6 +9,11 @@ logger: Final = logging.getLogger("gatewright.store")
 
 _SILENCE_S: Final = 5.0
 """A store that nobody has heard of for so long, by those who ask every second, hangs."""
+_OPEN: Final = "Requests go on; budgets follow store.when_unavailable, and records wait in memory"
+_SHUT: Final = (
+    "It has the API keys, and nobody knows whether there are any: until it can be read, requests are refused with 503 "
+    "keys_unknown, but for those with one of server.api_keys. It is tried again every second"
+)
 
 
 class Outage:
@@ -16,10 +21,12 @@ class Outage:
 
     Args:
         monotonic: Clock, in seconds.
+        is_shut: Whether clients are turned away until it is back.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], is_shut: Callable[[], bool] = lambda: False) -> None:
         self._monotonic = monotonic
+        self._is_shut = is_shut
         self._lock = threading.Lock()
         self._reason: str | None = None
         self._since = 0.0
@@ -37,10 +44,7 @@ class Outage:
             if is_news:
                 self._since = self._monotonic()
         if is_news:
-            logger.error(
-                "%s. Requests go on; budgets follow store.when_unavailable, and records wait in memory",
-                reason,
-            )
+            logger.error("%s. %s", reason, _SHUT if self._is_shut() else _OPEN)
 
     def worked(self) -> None:
         """It has answered."""

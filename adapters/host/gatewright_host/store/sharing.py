@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from attrs import frozen
 
@@ -39,6 +40,9 @@ class Pace:
 class Shared:
     """What a keeper's thread and all others share.
 
+    Args:
+        is_shut: Whether clients are turned away while the store cannot be asked.
+
     Attributes:
         backlog: Records to be written.
         outage: Whether the store can be asked.
@@ -52,9 +56,9 @@ class Shared:
         must_look: Somebody wants what was written elsewhere at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_shut: Callable[[], bool]) -> None:
         self.backlog = Backlog()
-        self.outage = Outage(time.monotonic)
+        self.outage = Outage(time.monotonic, is_shut)
         self.wake = threading.Event()
         self.closing = threading.Event()
         self.opened = threading.Event()
