@@ -17,6 +17,7 @@ from gatewright_library import (
     ConfiguredFallbacks,
     ExperienceStore,
     ModelSelector,
+    OpenAICaller,
     Retry,
     SelectionCriteria,
     default_strategies,
@@ -38,7 +39,7 @@ ANSWER = {
 
 
 def rows(heading: str) -> dict[str, str]:
-    """First and second column of the table under a heading."""
+    """First and second column of the tables under a heading."""
     section = DOC.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     cells = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     return {first.strip().strip("`"): second.strip().strip("`") for first, second, *_ in cells}
@@ -53,7 +54,9 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
         for number, example in enumerate(EXAMPLES):
             source = example.replace("http://127.0.0.1:8080", upstream.url)
             exec(compile(source, f"docs/library.md, example {number + 1}", "exec"), namespace)
-        assert len(upstream.requests) == 1
+        (executed, _), (keyed, _) = upstream.requests
+    assert b"authorization: bearer none" in executed.lower()
+    assert b"authorization: bearer sk-example-change-me" in keyed.lower()
     printed = capsys.readouterr().out
     for comment in (
         "llama-3.1-8b\n",
@@ -83,6 +86,11 @@ def test_the_table_of_the_selector_is_complete_and_true():
     assert table["enable_learning"] == str(parameters["enable_learning"].default)
     assert parameters["weights"].default is Prefer.BALANCED
     assert table["weights"] == "Prefer.BALANCED"
+
+
+def test_the_table_of_the_caller_is_complete_and_true():
+    parameters = inspect.signature(OpenAICaller).parameters
+    assert rows("Executor") == {name: str(parameter.default) for name, parameter in parameters.items()}
 
 
 def test_the_table_of_criteria_is_complete_and_true():

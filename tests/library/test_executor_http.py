@@ -237,6 +237,14 @@ def test_a_provider_of_which_nothing_is_known_is_named(selector):
     assert "base_urls" in str(caught.value.__cause__)
 
 
+def test_a_misspelt_provider_is_no_provider_once_it_is_called(store):
+    selector = ModelSelector(store, [ModelConfig("m", "opnai")])
+    assert selector.select(SPEC, {"text": "a=1"}) == "m"
+    with Executor(selector) as worker, pytest.raises(FallbackExhausted) as caught:
+        worker.run(SPEC, {"text": "a=1"})
+    assert "the provider 'opnai'; did you mean \"openai\"?" in str(caught.value.__cause__)
+
+
 def test_the_executors_own_caller_goes_by_the_presets(store, monkeypatch):
     seen = {}
 

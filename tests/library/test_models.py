@@ -1,6 +1,7 @@
 """Models, criteria and results as callers write them down and read them."""
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -54,11 +55,34 @@ def test_a_model_as_plain_data_makes_the_same_model_again():
         ("cost_per_1k_output", float("nan")),
         ("latency_ms_avg", -1.0),
         ("max_tokens", 0),
+        ("max_tokens", "many"),
+        ("max_tokens", None),
+        ("quality_score", "good"),
+        ("cost_per_1k_input", True),
+        ("capabilities", "chat"),
+        ("tags", 5),
     ],
 )
 def test_nonsense_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=rf"ModelConfig\.{field} of m is"):
         ModelConfig("m", **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("min_quality_threshold", 4, "4, expected a number from 0 to 1 or None"),
+        ("min_quality_threshold", "high", "'high', expected a number from 0 to 1 or None"),
+        ("max_cost_per_1k_tokens", -1, "-1, expected a number, at least 0 or None"),
+        ("max_latency_ms", float("nan"), "nan, expected a number, at least 0 or None"),
+        ("min_context_tokens", "32k", "'32k', expected a number, at least 0 or None"),
+        ("required_capabilities", "code", "'code', expected a list of words"),
+        ("required_features", "tools", "'tools', expected a list of words"),
+    ],
+)
+def test_nonsense_in_criteria_is_refused(field, value, expected):
+    with pytest.raises(ValueError, match=re.escape(f"SelectionCriteria.{field} is {expected}")):
+        SelectionCriteria(**{field: value})
 
 
 @pytest.mark.parametrize("name", ["", " coder", "co\nder", "x" * 201, None])

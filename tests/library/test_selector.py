@@ -212,13 +212,35 @@ def test_models_that_are_switched_off_or_lack_a_tag_are_never_chosen():
 
 
 def test_without_any_model_there_is_no_choice():
-    for selector in (
-        ModelSelector(models={}, enable_learning=False),
-        static(evolve(CHEAP, enabled=False)),
-        static(CHEAP, required_tags=["eu"]),
+    for selector, why in (
+        (ModelSelector(models=[], enable_learning=False), "the selector's `models` are empty"),
+        (static(evolve(CHEAP, enabled=False)), "of cheap none is enabled"),
+        (static(CHEAP, required_tags=["eu"]), "of cheap none has all required tags (eu)"),
     ):
-        with pytest.raises(ModelNotFound):
+        with pytest.raises(ModelNotFound) as caught:
             selector.select(SPEC, INPUTS)
+        assert str(caught.value) == f"There are no models to choose from: {why}"
+
+
+def test_presets_are_known_by_their_names():
+    assert static(CHEAP, GOOD, weights="cost").select(SPEC, INPUTS) == "cheap"
+    assert static(CHEAP, GOOD, weights="Quality").select("prove", {"data": "why? " * 900}) == "good"
+    assert ModelSelector(exploration="thompson")._chance is not None
+    assert ModelSelector(exploration="greedy")._chance is None
+    with pytest.raises(
+        ValueError, match='weights is \'cheap\', expected one of "balanced", "quality", "cost", "speed"'
+    ):
+        ModelSelector(weights="cheap")
+    with pytest.raises(ValueError, match="weights is 1, expected one of"):
+        ModelSelector(weights=1)
+    with pytest.raises(ValueError, match='exploration is \'wild\', expected one of "greedy", "thompson"'):
+        ModelSelector(exploration="wild")
+    with pytest.raises(ValueError, match="required_tags is 'eu', expected a list of words"):
+        ModelSelector(required_tags="eu")
+
+
+def test_the_default_model_need_not_be_there():
+    assert static(CHEAP, default_model="deepseek-v3").select(SPEC, INPUTS) == "cheap"
 
 
 def test_models_may_be_changed_at_any_time():

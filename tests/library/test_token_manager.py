@@ -1,5 +1,6 @@
 """Tokens and money: what is used is counted exactly, and budgets hold however many threads spend."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -43,6 +44,20 @@ def test_unknown_models_are_refused():
     ):
         with pytest.raises(ModelNotFound, match="nobody"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("limit_usd", -1, "-1, expected a number, at least 0 or None"),
+        ("limit_usd", "5", "'5', expected a number, at least 0 or None"),
+        ("limit_tokens", -1, "-1, expected a number, at least 0 or None"),
+        ("period_s", 0, "0, expected a number above 0 or None"),
+    ],
+)
+def test_nonsense_in_budgets_is_refused(field, value, expected):
+    with pytest.raises(ValueError, match=re.escape(f"Budget.{field} is {expected}")):
+        Budget(**{field: value})
 
 
 def test_use_is_counted_by_model_and_altogether():

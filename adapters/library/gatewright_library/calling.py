@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from attrs import frozen
 
+from gatewright.configuration.reader import hint
 from gatewright.errors import GatewrightError, ModelNotFound
 from gatewright.presets import PROVIDERS
 from gatewright_library.models import DEFAULT_MODELS, ModelConfig
@@ -179,8 +180,8 @@ class OpenAICaller:
         if base_url is None:
             if preset is None:
                 raise ProviderUnknown(
-                    f"Nothing is known of the provider '{provider}'; name its URL in `base_urls` of OpenAICaller, or use "
-                    f"one of {', '.join(sorted(PROVIDERS))}"
+                    f"Nothing is known of the provider '{provider}'; {hint(provider, PROVIDERS)}; the URL of a provider of "
+                    "your own goes into `base_urls` of OpenAICaller"
                 )
             base_url = preset.connect + _API_PATH
         api_key = self._api_keys.get(provider)

@@ -14,7 +14,7 @@ _ABILITIES: Final = frozenset({"capabilities", "features"})
 
 
 class NoSuitableModel(ModelNotFound):
-    """There are models that can do it, but none meets the other criteria.
+    """Of the models that there are, if any, none may be chosen, or none meets the criteria.
 
     Args:
         message: Who failed on what, one line.

@@ -13,6 +13,7 @@ from gatewright.configuration.reader import show
 from gatewright.errors import ModelNotFound
 from gatewright.selection.criteria import SelectionCriteria as CoreCriteria
 from gatewright.selection.profiles import Feature, Modality, ModelProfile, Pricing, ProfileSource
+from gatewright_library.checks import expect_number, expect_words
 
 _THOUSANDS_PER_PRICE: Final = 1000
 """The library states prices for 1,000 tokens, as providers once did; the core for a million."""
@@ -88,15 +89,12 @@ class ModelConfig:
             ValueError: A field is out of its range.
         """
         expect_name(self.name, "ModelConfig.name")
-        if not 0.0 <= self.quality_score <= 1.0:
-            raise ValueError(
-                f"ModelConfig.quality_score of {self.name} is {self.quality_score}, not from 0 to 1"
-            )
+        expect_number(self.quality_score, f"ModelConfig.quality_score of {self.name}", most=1.0)
         for name in ("cost_per_1k_input", "cost_per_1k_output", "latency_ms_avg"):
-            if not getattr(self, name) >= 0.0:  # not a number is refused as well
-                raise ValueError(f"ModelConfig.{name} of {self.name} is {getattr(self, name)}, less than 0")
-        if self.max_tokens <= 0:
-            raise ValueError(f"ModelConfig.max_tokens of {self.name} is {self.max_tokens}, not above 0")
+            expect_number(getattr(self, name), f"ModelConfig.{name} of {self.name}")
+        expect_number(self.max_tokens, f"ModelConfig.max_tokens of {self.name}", above=True)
+        for name in ("capabilities", "tags"):
+            expect_words(getattr(self, name), f"ModelConfig.{name} of {self.name}")
 
     @property
     def is_local(self) -> bool:
@@ -148,6 +146,19 @@ class SelectionCriteria:
     max_latency_ms: float | None = 5000
     min_quality_threshold: float | None = 0.5
     min_context_tokens: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what no model could be measured by.
+
+        Raises:
+            ValueError: A field is out of its range.
+        """
+        for name in ("required_capabilities", "required_features"):
+            expect_words(getattr(self, name), f"SelectionCriteria.{name}")
+        for name in ("max_cost_per_1k_tokens", "max_latency_ms", "min_context_tokens"):
+            expect_number(getattr(self, name), f"SelectionCriteria.{name}", optional=True)
+        label = "SelectionCriteria.min_quality_threshold"
+        expect_number(self.min_quality_threshold, label, most=1.0, optional=True)
 
 
 def pricing_of(model: ModelConfig) -> Pricing:

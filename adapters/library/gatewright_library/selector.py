@@ -11,7 +11,6 @@ from typing import Final
 from attrs import evolve, frozen
 
 from gatewright.accounting.experience import Experience
-from gatewright.errors import ModelNotFound
 from gatewright.route_config import FallbackPolicy, RouteConfig
 from gatewright.selection.beliefs import Chance
 from gatewright.selection.catalogue import Catalogue
@@ -19,6 +18,7 @@ from gatewright.selection.choosing import NoModelFits, choose
 from gatewright.selection.complexity import TaskComplexity
 from gatewright.selection.criteria import WEIGHTS, Prefer, Relaxation, ScoringWeights
 from gatewright.selection.decision import Decision, Exploration, Requirements
+from gatewright_library.checks import expect_words, word_of
 from gatewright_library.complexity import (
     ComplexityEstimator,
     estimate_with,
@@ -27,6 +27,7 @@ from gatewright_library.complexity import (
 )
 from gatewright_library.experience_store import ExperienceStore
 from gatewright_library.fallback import FallbackChain, FallbackStrategy
+from gatewright_library.manager import NoSuitableModel
 from gatewright_library.models import (
     DEFAULT_MODEL,
     DEFAULT_MODELS,
@@ -93,13 +94,13 @@ class ModelSelector:
         enable_learning: Whether calls are recorded, and earlier ones count.
         complexity_estimator: Says how hard a task is; None counts over its text.
         required_tags: Models without all of these are never chosen, whatever else is given up.
-        weights: What counts how much in the choice; a preset by its name, or figures of one's own.
-        exploration: How the choice treats what it does not know.
+        weights: What counts how much in the choice; a preset or its name, or figures of one's own.
+        exploration: How the choice treats what it does not know, or its name.
         chance: Random numbers, for Thompson sampling.
 
     Attributes:
         models: Models by name; may be changed at any time.
-        default_model: As given.
+        default_model: As given; it need not be one of `models`.
         enable_learning: As given.
     """
 
@@ -112,8 +113,8 @@ class ModelSelector:
         complexity_estimator: ComplexityEstimator | None = None,
         required_tags: Sequence[str] | None = None,
         *,
-        weights: ScoringWeights | Prefer = Prefer.BALANCED,
-        exploration: Exploration = Exploration.GREEDY,
+        weights: ScoringWeights | Prefer | str = Prefer.BALANCED,
+        exploration: Exploration | str = Exploration.GREEDY,
         chance: Chance | None = None,
     ) -> None:
         self.models: dict[str, ModelConfig] = models_by_name(models)
@@ -121,9 +122,12 @@ class ModelSelector:
         self.enable_learning = enable_learning
         self.experience_store = experience_store or ExperienceStore()
         self._estimator = complexity_estimator
+        expect_words(required_tags, "ModelSelector: required_tags")
         self._required_tags = frozenset(required_tags or ())
-        self._weights = WEIGHTS[weights] if isinstance(weights, Prefer) else weights
-        explores = exploration is Exploration.THOMPSON
+        if not isinstance(weights, ScoringWeights):
+            weights = WEIGHTS[word_of(Prefer, weights, "ModelSelector: weights")]
+        self._weights = weights
+        explores = word_of(Exploration, exploration, "ModelSelector: exploration") is Exploration.THOMPSON
         self._chance: Chance | None = (chance or random.Random()) if explores else None  # noqa: S311  # no secret
         self._lock = threading.Lock()  # over what is below
         self._arranged = _Arranged({}, {}, Catalogue(()))
@@ -271,8 +275,20 @@ class ModelSelector:
                 catalogue = Catalogue(evolve(to_profile(model), name=name) for name, model in chosen.items())
                 arranged = self._arranged = _Arranged(present, chosen, catalogue)
         if not arranged.models:
-            raise ModelNotFound(self.default_model)
+            raise NoSuitableModel(self._why_nobody(present))
         return arranged.models, arranged.catalogue
+
+    def _why_nobody(self, models: Mapping[str, ModelConfig]) -> str:
+        """Why none of the models may be chosen."""
+        if not models:
+            return "There are no models to choose from: the selector's `models` are empty"
+        enabled = [name for name, model in models.items() if model.enabled]
+        if not enabled:
+            return f"There are no models to choose from: of {', '.join(models)} none is enabled"
+        tags = ", ".join(sorted(self._required_tags))
+        return (
+            f"There are no models to choose from: of {', '.join(enabled)} none has all required tags ({tags})"
+        )
 
     def _may_choose(self, model: ModelConfig) -> bool:
         return model.enabled and self._required_tags.issubset(model.tags)

@@ -11,6 +11,7 @@ from attrs import define, frozen
 
 from gatewright.accounting.costs import cost_usd
 from gatewright.errors import BudgetExceeded, ModelNotFound, ResourceExhausted
+from gatewright_library.checks import expect_number
 from gatewright_library.models import DEFAULT_MODELS, ModelConfig, pricing_of
 from gatewright_library.selector import ModelSelector
 from gatewright_library.tasks import count_tokens, render_inputs
@@ -34,6 +35,16 @@ class Budget:
     limit_tokens: int | None = None
     model: str | None = None
     period_s: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what is no limit.
+
+        Raises:
+            ValueError: A field is out of its range.
+        """
+        for name in ("limit_usd", "limit_tokens"):
+            expect_number(getattr(self, name), f"Budget.{name}", optional=True)
+        expect_number(self.period_s, "Budget.period_s", above=True, optional=True)
 
     @property
     def name(self) -> str:
