@@ -134,7 +134,12 @@ def test_a_budget_that_nobody_has_touched_is_shown(quick: InProcess) -> None:
     open_store(quick).close()
     (row,) = json.loads(quick.run("report", "budgets", "--json").out)["budgets"]
     assert (row["account"], row["limit_usd"], row["left_usd"], row["used"]) == ("monthly", 10.0, 10.0, 0.0)
-    assert quick.run("report", "budgets").out.splitlines()[-1].split()[:3] == ["monthly", "$10.00", "$0.00"]
+    assert quick.run("report", "budgets").out.splitlines()[-1].split()[:4] == [
+        "monthly",
+        "-",
+        "$10.00",
+        "$0.00",
+    ]
 
 
 def test_a_budget_that_was_removed_is_told_apart(quick: InProcess) -> None:

@@ -123,7 +123,7 @@ def test_a_keys_own_budget_is_an_account():
     )
     tester.ask(0, key=evolve(KEY, budget_usd=1.0))
     accounts = {charge.account: charge.limit_usd for charge in tester.last[ReserveSpend].charges}
-    assert accounts == {"monthly/key=ci": 5.0, "monthly/model=cheap": 5.0, "key/k1": 1.0}
+    assert accounts == {"monthly/key=k1": 5.0, "monthly/model=cheap": 5.0, "key/k1": 1.0}
 
 
 def test_a_budget_that_is_known_to_be_used_up_is_not_even_tried():

@@ -516,7 +516,9 @@ def test_budgets_used_and_untouched(world: World):
 
 
 def test_budgets_that_were_removed_are_told_apart(world: World):
-    for number, account in enumerate(("gone", "each/key=ci", "each/model=qwen")):
+    _, key = world.keeper.store.create_key(KeyRequest(name="own", budget_usd=5.0))
+    of_key = f"each/key={key.id}"
+    for number, account in enumerate(("gone", of_key, "each/key=key_gone", "each/model=qwen")):
         charges = (Charge(account=account, limit_usd=10.0),)
         world.keeper.reserve(
             ReserveSpend(
@@ -526,7 +528,6 @@ def test_budgets_that_were_removed_are_told_apart(world: World):
                 amount_usd=2.0,
             )
         )
-    _, key = world.keeper.store.create_key(KeyRequest(name="own", budget_usd=5.0))
     facts = evolve(key.facts, budget_usd=5.0)
     world.keeper.reserve(
         ReserveSpend(
@@ -537,8 +538,11 @@ def test_budgets_that_were_removed_are_told_apart(world: World):
         )
     )
     shown = [(each["account"], each["configured"]) for each in world.get("/api/budgets")["data"]]
-    live = ["all", "each/key=ci", f"key/{key.id}"]
-    assert shown == [*((name, True) for name in live), ("each/model=qwen", False), ("gone", False)]
+    live = ["all", of_key, f"key/{key.id}"]
+    removed = ["each/key=key_gone", "each/model=qwen", "gone"]
+    assert shown == [*((name, True) for name in live), *((name, False) for name in removed)]
+    named = {each["account"]: each["key_name"] for each in world.get("/api/budgets")["data"]}
+    assert [named[name] for name in live] == ["", "own", "own"]
     world.keeper.store.update_key(key.id, evolve(key.request, budget_usd=None))
     shown = [(each["account"], each["configured"]) for each in world.get("/api/budgets")["data"]]
     assert (f"key/{key.id}", False) in shown

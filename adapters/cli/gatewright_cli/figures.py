@@ -131,6 +131,7 @@ _CALIBRATION: Final = (
 
 _BUDGETS: Final = (
     Column("account", "ACCOUNT", right=False),
+    Column("key_name", "KEY", right=False),
     Column("limit_usd", "LIMIT", as_money),
     Column("spent_usd", "SPENT", as_money),
     Column("reserved_usd", "RESERVED", as_money),

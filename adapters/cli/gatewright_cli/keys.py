@@ -153,7 +153,7 @@ def list_keys(common: Common, /, *, output: str) -> int:
 def show_key(common: Common, /, *, key: str, as_json: bool) -> int:
     """Show what a key may do, and what it has spent. KEY is its id, its name or how its secret begins."""
     with _known(common, key) as (opened, found):
-        accounts = (f"key/{found.id}", f"/key={found.name}")
+        accounts = (f"key/{found.id}", f"/key={found.id}", f"/key={found.name}")
         budgets = opened.config.budgets if opened.config is not None else None
         known = budget_overview(opened.store.budget_use(), budgets, (found,))
         spent = [use for use in known if use.configured and use.account.endswith(accounts)]

@@ -29,9 +29,10 @@ def charges_of(
         key: Its API key, whose own budget counts as well.
     """
     charges = []
+    # By its id: several keys may have one name, and to rename a key is not to forget what it has spent.
     owners = {
         BudgetScope.EVERYONE: (),
-        BudgetScope.KEY: () if key is None else (key.name,),
+        BudgetScope.KEY: () if key is None else (key.key_id,),
         BudgetScope.MODEL: (model,),
         BudgetScope.ROUTE: () if route is None else (route,),
         BudgetScope.TAG: tuple(sorted(tags)),
@@ -40,11 +41,12 @@ def charges_of(
         if budget.scope is BudgetScope.EVERYONE:
             charges.append(_charge(budget, budget.name))
             continue
-        charges.extend(
-            _charge(budget, account_name(budget, owner))
-            for owner in owners[budget.scope]
-            if budget.of is None or budget.of == owner
-        )
+        if budget.of is None:
+            charges.extend(_charge(budget, account_name(budget, owner)) for owner in owners[budget.scope])
+        elif budget.of in owners[budget.scope] or (
+            budget.scope is BudgetScope.KEY and key is not None and budget.of == key.name
+        ):
+            charges.append(_charge(budget, account_name(budget, budget.of)))
     if key is not None and key.budget_usd is not None:
         charges.append(
             Charge(account=key_account(key.key_id), limit_usd=key.budget_usd, window=key.budget_window)
@@ -104,13 +106,20 @@ def used_up(
 
 
 def account_name(budget: BudgetConfig, owner: str) -> str:
-    """Name of the account of a budget that is not everybody's, such as `monthly/key=ci`."""
+    """Name of the account of a budget that is not everybody's, such as `monthly/model=qwen`."""
     return f"{budget.name}/{budget.scope}={owner}"
 
 
 def key_account(key_id: str) -> str:
     """Name of the account of a key's own budget."""
     return f"key/{key_id}"
+
+
+def key_of(account: str) -> str | None:
+    """Id of the key whose account it is; None of other accounts, and of those of budgets that name a key."""
+    _, _, owner = account.rpartition("/")
+    key_id = owner.removeprefix(f"{BudgetScope.KEY}=")
+    return key_id if key_id != owner or account == key_account(owner) else None
 
 
 def is_counted(account: str, budgets: Iterable[BudgetConfig]) -> bool:

@@ -33,6 +33,11 @@ _LONGEST_NAME: Final = 100
 _PERIODS: Final = ("hour", "day", "week", "month")
 
 
+def is_configured_key(key_id: str) -> bool:
+    """Whether it is the id of a key of the configuration, of which nothing is stored."""
+    return key_id.startswith("config:")
+
+
 def hash_key(secret: str) -> str:
     """What is kept of a secret: its SHA-256, as 64 hexadecimal digits."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

@@ -65,7 +65,7 @@ class Charge:
     """A part of a request's cost, on one budget's account.
 
     Attributes:
-        account: Name of the account: the budget's, and whose it is where each has its own, such as "monthly/key=ci".
+        account: Name of the account: the budget's, and whose it is where each has its own, such as "monthly/model=qwen".
         limit_usd: Of the budget.
         window: Of the budget.
         hard: Of the budget.

@@ -57,6 +57,7 @@ class BudgetUse:
         starts_s: Unix time at which the window began.
         ends_s: Unix time at which it ends; for a rolling window, at which the first of it has expired.
         configured: Whether there still is such a budget, as far as the reader has looked.
+        key_name: Name of the key whose account it is, as far as the reader has looked; empty where it is no key's.
     """
 
     account: str
@@ -71,6 +72,7 @@ class BudgetUse:
     starts_s: float = 0.0
     ends_s: float = 0.0
     configured: bool = True
+    key_name: str = ""
 
     @property
     def left_usd(self) -> float:
