@@ -305,7 +305,8 @@ def test_wishes_are_documented():
     )
 
 
-def test_the_first_auto_route_is_ten_lines_and_raises_no_warning(tmp_path):
+def test_the_first_auto_route_is_ten_lines_and_raises_no_warning(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     source = re.findall(
         r"^```lua\n(.*?)^```", DOC.partition("# An auto route in ten lines\n")[2], re.MULTILINE | re.DOTALL
     )[0]

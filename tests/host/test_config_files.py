@@ -287,6 +287,7 @@ def test_a_store_in_a_file_is_a_path_like_any_other(load, tmp_path, home, url, r
 
 
 def test_an_estimator_that_this_python_cannot_run(load, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     some = 'server = {} models = { { name = "a", provider = "openai" } } '
     custom = (
         'routes = { auto = { estimator = { kind = "custom", python = "no_such_package.module:guess" } } }'

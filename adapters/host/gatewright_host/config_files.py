@@ -14,6 +14,7 @@ from gatewright.configuration.schema import config_warnings, read_config
 from gatewright.engines.spec import EngineSpec, ProcessSpec
 from gatewright.errors import ConfigError
 from gatewright.route_config import EstimatorKind, RouteConfig
+from gatewright_host.credentials import missing_credentials
 from gatewright_host.lua_config import load_lua
 
 FILE_NAME: Final = "gatewright.lua"
@@ -80,7 +81,7 @@ def load_config(path: Path) -> LoadedConfig:
     except ConfigError as error:
         raise ConfigError(tuple(f"{path.name}: {problem}" for problem in error.problems)) from None
     config = _resolve_config(written, path.parent)
-    warnings = [*config_warnings(config), *_socket_warnings(config.server)]
+    warnings = [*config_warnings(config), *_socket_warnings(config.server), *missing_credentials(config)]
     for model in config.models:
         warnings += _model_warnings(model)
     for route in config.routes:

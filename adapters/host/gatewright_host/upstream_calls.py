@@ -1,6 +1,5 @@
 """What the async and the blocking driver share of calling an upstream: everything but the waiting."""
 
-import os
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from gatewright.wire.client import ClientExchange, upstream_headers
 from gatewright.wire.fields import Headers
 from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import RequestHead
+from gatewright_host.credentials import credential
 
 COUNT_TIMEOUT_S: Final = 30.0
 LAST_WORDS_S: Final = 5.0
@@ -194,8 +194,8 @@ def upstream_request(request: ClientRequest, command: CallUpstream, sent: SentAn
         command: The call.
         sent: What the client has of its answer already.
     """
-    credential = os.environ.get(command.api_key_env) if command.api_key_env is not None else None
-    headers = upstream_headers(request.head, credential=credential, format=request.facts.format)
+    key = credential(command.api_key_env)
+    headers = upstream_headers(request.head, credential=key, format=request.facts.format)
     body = transformed_body(request, command.transforms, command.provider)
     if command.upstream_model is not None:
         body = replace_model(body, command.upstream_model, request.head.get("content-type"))
