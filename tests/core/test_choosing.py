@@ -100,7 +100,7 @@ def test_an_error_says_who_failed_on_what():
         "no_model_fits",
         "model",
     )
-    assert nobody.problem.details == {"rejected": "cost 1, context 1, key 1"}
+    assert nobody.problem.details == {"rejected": "context 1, cost 1, key 1"}
     assert [(each.model, each.criterion) for each in nobody.rejections] == [
         ("large", "cost"),
         ("middle", "context"),
@@ -112,6 +112,32 @@ def test_an_error_about_many_models_stays_short():
     many = Catalogue([profile(f"m{number:02}") for number in range(40)])
     message = refused(Requirements(need_tokens=9000), many).problem.message
     assert message.endswith("m04: has 8192 tokens of context, needed are 9000; and 35 more")
+
+
+def test_an_error_about_thousands_of_models_puts_few_of_them_into_words(monkeypatch):
+    from gatewright.selection import explaining, refusing  # noqa: PLC0415 - to count its looks
+
+    looks = []
+
+    def counting(*args: Any):
+        looks.append(args)
+        return explaining.rejection_of(*args)
+
+    monkeypatch.setattr(refusing, "rejection_of", counting)
+    many = Catalogue([profile(f"m{number:05}") for number in range(3000)])
+    nobody = refused(evolve(NEEDS, need_tokens=9000), many)
+    assert looks == [], "whoever does not ask for it, such as a fallback, has no need of it"
+    assert nobody.problem.details == {"rejected": "context 3000"}
+    assert nobody.problem.message.endswith("; and 2995 more")
+    assert len(looks) == 10  # five for each time that it was asked for
+    assert len(nobody.rejections) == 3000
+
+
+def test_however_much_a_client_asks_for_the_error_stays_short():
+    words = frozenset(f"capability-{number}" for number in range(1000))
+    nobody = refused(evolve(NEEDS, criteria=SelectionCriteria(required_capabilities=words)))
+    assert len(nobody.problem.message) < 1500
+    assert nobody.problem.message.endswith("...")
 
 
 def test_an_error_says_what_was_given_up_in_vain():

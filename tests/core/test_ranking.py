@@ -1,3 +1,4 @@
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -11,8 +12,11 @@ from gatewright.selection.catalogue import Catalogue
 from gatewright.selection.complexity import TaskComplexity
 from gatewright.selection.criteria import Relaxation, ScoringWeights, SelectionCriteria
 from gatewright.selection.decision import Requirements
+from gatewright.selection.explaining import reject
 from gatewright.selection.profiles import Capability, Feature, Modality, Pricing
 from gatewright.selection.ranking import AVAILABILITY, rank_models, select
+from gatewright.selection.refusing import count_rejections, first_rejections
+from gatewright.selection.scoring import Scorer, needs_of
 from tests.support.profiles import (
     CRITERIA,
     REQUIREMENTS,
@@ -277,6 +281,31 @@ def test_the_tree_finds_exactly_what_a_look_at_each_finds(seed, limit, count):
     thorough = select(requirements, each, **known)
     assert quick.scored == thorough.scored[:limit]
     assert quick.relaxed == thorough.relaxed
+
+
+@given(st.integers(0, 2**32), st.sampled_from([40, 700]))
+@settings(max_examples=60, deadline=None)
+def test_rejections_are_counted_as_they_are_found(seed, count):
+    chance = Random(seed)
+    models = random_profiles(chance, count)
+    many = MadeUpPast({f"m{number:04}": KnownModel(chance.uniform(0, 50), 9, 5000) for number in range(99)})
+    scorer = Scorer(
+        random_requirements(chance),
+        ScoringWeights(),
+        past=chance.choice([None, MadeUpPast(SPECIAL), many]),
+        loads={
+            "m0001": load("m0001"),
+            "m0002": load("m0002", state=LoadState.UNAVAILABLE),
+            "m0008": load("m0008", state=LoadState.STOPPED),
+        },
+    )
+    needs, catalogue = needs_of(scorer.requirements), Catalogue(models)
+    rejections = reject(catalogue, scorer, needs)
+    counts = count_rejections(catalogue, scorer, needs)
+    assert counts == Counter(each.criterion for each in rejections)
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+    if len(rejections) == count:
+        assert first_rejections(catalogue, scorer, needs, 5) == rejections[:5]
 
 
 def test_the_tree_looks_at_few(monkeypatch):

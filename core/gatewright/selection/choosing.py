@@ -1,6 +1,5 @@
 """Who answers: the best of a ranking, whom to ask after it, how sure that is, and one line that says why."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -18,6 +17,7 @@ from gatewright.selection.explaining import reject
 from gatewright.selection.exploring import SHORTLIST, draw, propensity
 from gatewright.selection.profiles import ModelProfile
 from gatewright.selection.ranking import Selection, rank_models, select
+from gatewright.selection.refusing import count_rejections, first_rejections
 from gatewright.selection.scoring import Scored
 from gatewright.selection.wording import dollars, seconds, task_in_words
 
@@ -29,23 +29,41 @@ SURE_EVIDENCE: Final = 10.0
 """Outcomes that make what is believed of a model half as sure as can be."""
 MOST_NAMED: Final = 5
 """Models that an error tells of one by one."""
+_LONGEST_REASON: Final = 300
 
 
 @frozen(eq=False)
 class NoModelFits:
-    """There is nobody to choose.
+    """There is nobody to choose."""
 
-    Attributes:
-        problem: What the client is told.
-    """
-
-    problem: Problem
     _selection: Selection = field(repr=False)
     _catalogue: Catalogue = field(repr=False)
+    _route: RouteConfig | None
+
+    @property
+    def problem(self) -> Problem:
+        """What the client is told."""
+        return self.error.problem
+
+    @property
+    def error(self) -> errors.NoModelFits:
+        """What is told: of a few models what they failed on, of all how many on what."""
+        found, catalogue = self._selection, self._catalogue
+        if not len(catalogue):
+            message = f"no model fits: {_no_candidates(self._route)}"
+            return errors.NoModelFits(message)
+        first = first_rejections(catalogue, found.scorer, found.needs, MOST_NAMED)
+        named = "; ".join(f"{each.model}: {_short(each.reason)}" for each in first)
+        more = len(catalogue) - len(first)
+        rest = f"; and {more} more" if more > 0 else ""
+        given_up = f" even without {', '.join(found.relaxed)}" if found.relaxed else ""
+        message = f"no model of {len(catalogue)} fits{given_up}: {named}{rest}"
+        counts = count_rejections(catalogue, found.scorer, found.needs)
+        return errors.NoModelFits(message, counts)
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:
-        """Who failed on what, by name."""
+        """Who failed on what, by name: all of them, which takes its time where there are thousands."""
         return reject(self._catalogue, self._selection.scorer, self._selection.needs)
 
 
@@ -89,7 +107,7 @@ def choose(
         relax=() if route is None else route.relax,
     )
     if not found.scored:
-        return _nobody(catalogue, found, route)
+        return NoModelFits(found, catalogue, route)
     index, probability = _drawn(found, chance)
     choice = found.scored[index]
     others = found.scored[:index] + found.scored[index + 1 :]
@@ -133,9 +151,7 @@ def select_model(requirements: Requirements, available: Iterable[ModelProfile]) 
     """
     decision = choose(requirements, Catalogue(available))
     if isinstance(decision, NoModelFits):
-        raise errors.NoModelFits(
-            decision.problem.message, Counter(each.criterion for each in decision.rejections)
-        )
+        raise decision.error
     return decision.chain[0]
 
 
@@ -184,18 +200,9 @@ def _reason(found: Selection, choice: Scored, considered: int, *, explored: bool
     )
 
 
-def _nobody(catalogue: Catalogue, found: Selection, route: RouteConfig | None) -> NoModelFits:
-    rejections = reject(catalogue, found.scorer, found.needs)
-    counts = Counter(each.criterion for each in rejections)
-    if not rejections:
-        message = f"no model fits: {_no_candidates(route)}"
-    else:
-        named = "; ".join(f"{each.model}: {each.reason}" for each in rejections[:MOST_NAMED])
-        more = len(rejections) - MOST_NAMED
-        rest = f"; and {more} more" if more > 0 else ""
-        given_up = f" even without {', '.join(found.relaxed)}" if found.relaxed else ""
-        message = f"no model of {len(catalogue)} fits{given_up}: {named}{rest}"
-    return NoModelFits(errors.NoModelFits(message, counts).problem, found, catalogue)
+def _short(reason: str) -> str:
+    """A client may ask for more than anybody wants to read that a model lacks."""
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 3]}..."
 
 
 def _no_candidates(route: RouteConfig | None) -> str:

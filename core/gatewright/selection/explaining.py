@@ -123,7 +123,7 @@ def rejection_of(row: Row, scorer: Scorer, needs: Needs) -> Rejection | None:
         return Rejection(model=row.name, criterion=failed[0], reason=failed[1])
     why = requirements.excluded.get(row.name)
     if why is not None:
-        return Rejection(model=row.name, criterion=_kind_of(why), reason=why)
+        return Rejection(model=row.name, criterion=kind_of(why), reason=why)
     load = scorer.loads.get(row.name)
     if load is not None and load.state is LoadState.UNAVAILABLE:
         text = "its engine or provider has failed lately, and is left alone for a while"
@@ -153,7 +153,7 @@ def _failed_figure(row: Row, scorer: Scorer, needs: Needs) -> tuple[str, str] | 
     return None
 
 
-def _kind_of(why: str) -> str:
+def kind_of(why: str) -> str:
     """The criterion behind an exclusion by name, from its words."""
     words = why.lower()
     return "budget" if "budget" in words else "key" if "key" in words.split() else "excluded"

@@ -41,7 +41,7 @@ def best_models(
     plain_score = plain_scores(scorer, needs)
     if not catalogue.levels or limit is None:
         return _look_at_each(catalogue, scorer, needs, candidates, plain_score)[:limit]
-    special = catalogue.bits_of(_special_names(catalogue, scorer)) & candidates
+    special = catalogue.bits_of(special_names(catalogue, scorer)) & candidates
     found = _search(catalogue, bounds(scorer, needs), plain_score, candidates & ~special, limit)
     best_quality = scorer.weights.quality + _BEYOND_ROUNDING
     for row in catalogue.rows_of(special):
@@ -83,7 +83,8 @@ def _look_at_each(
     return found
 
 
-def _special_names(catalogue: Catalogue, scorer: Scorer) -> set[str]:
+def special_names(catalogue: Catalogue, scorer: Scorer) -> set[str]:
+    """Names of models that are not plain, and maybe of some that are no candidates."""
     names = {name for name, load in scorer.loads.items() if not is_plain(load)}
     names.update(scorer.requirements.chances)
     past = scorer.past
