@@ -12,6 +12,7 @@ import pytest
 from gatewright_cli import report
 from gatewright_cli.report_sections import SECTIONS
 from gatewright_cli.sheets import as_money, as_ms, as_share
+from gatewright_host.extras import how_to_install
 from tests.cli.conftest import InProcess
 from tests.cli.figures import configure, fill, open_store
 
@@ -159,7 +160,11 @@ def test_a_budget_that_was_removed_is_told_apart(quick: InProcess) -> None:
 def test_without_plotly_it_says_what_to_install(quick: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     done = quick.run("report", "--html", quick.directory / "report.html")
-    assert (done.code, done.out, done.err) == (1, "", f"gw-cli: {report.NO_PLOTLY}\n")
+    assert (done.code, done.out, done.err) == (
+        1,
+        "",
+        f"gw-cli: {report.NO_PLOTLY}{how_to_install('report')}\n",
+    )
     assert not (quick.directory / "report.html").exists()
 
 

@@ -9,6 +9,7 @@ from gatewright.errors import ConfigError
 from gatewright.route_config import StoreConfig
 from gatewright.selection.criteria import WEIGHTS, Prefer
 from gatewright_host.config_files import LoadedConfig, find_config, load_config
+from gatewright_host.extras import how_to_install
 
 PROTOTYPE = Path(__file__).parents[1] / "data" / "prototype.lua"
 
@@ -299,5 +300,5 @@ def test_an_estimator_that_this_python_cannot_run(load, monkeypatch):
     assert load(some + learned).warnings == ()
     monkeypatch.setattr("gatewright_host.config_files.find_spec", lambda _: None)
     assert load(some + learned).warnings == (
-        "auto: the learned estimator needs scikit-learn: install gatewright[learned]",
+        f"auto: the learned estimator needs scikit-learn: {how_to_install('learned')}",
     )

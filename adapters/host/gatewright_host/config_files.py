@@ -15,6 +15,7 @@ from gatewright.engines.spec import EngineSpec, ProcessSpec
 from gatewright.errors import ConfigError
 from gatewright.route_config import EstimatorKind, RouteConfig
 from gatewright_host.credentials import missing_credentials
+from gatewright_host.extras import how_to_install
 from gatewright_host.lua_config import load_lua
 
 FILE_NAME: Final = "gatewright.lua"
@@ -195,7 +196,7 @@ def _estimator_warnings(route: RouteConfig) -> Iterator[str]:
     arms = route.experiment.arms if route.experiment is not None else ()
     for estimator in (route.estimator, *(arm.estimator for arm in arms if arm.estimator is not None)):
         if estimator.kind is EstimatorKind.LEARNED and find_spec("sklearn") is None:
-            yield f"{route.name}: the learned estimator needs scikit-learn: install gatewright[learned]"
+            yield f"{route.name}: the learned estimator needs scikit-learn: {how_to_install('learned')}"
         if estimator.kind is EstimatorKind.CUSTOM and estimator.function is not None:
             package = estimator.function.partition(":")[0].partition(".")[0]
             if find_spec(package) is None:

@@ -13,6 +13,7 @@ from attrs import frozen
 from gatewright.configuration.reader import hint
 from gatewright.errors import GatewrightError, ModelNotFound
 from gatewright.presets import PROVIDERS
+from gatewright_host.extras import how_to_install
 from gatewright_library.models import DEFAULT_MODELS, ModelConfig
 from gatewright_library.tasks import render_inputs, task_description, task_name
 
@@ -77,7 +78,7 @@ def messages_of(task: object, inputs: object) -> list[dict[str, str]]:
 
 
 class OpenAICaller:
-    """Calls models with the `openai` package (`pip install 'gatewright[library]'`). May be used from any thread.
+    """Calls models with the `openai` package (the extra `library`). May be used from any thread.
 
     Retries are the executor's; the client itself makes none.
 
@@ -200,7 +201,8 @@ def _openai() -> Any:
         import openai  # noqa: PLC0415  # an optional extra
     except ImportError as error:
         raise ImportError(
-            "Models are called with the openai package; `pip install 'gatewright[library]'`, or give Executor a `call`"
+            f"Models are called with the openai package, which is missing: {how_to_install('library')}; or give Executor "
+            "a `call`"
         ) from error
     return openai
 

@@ -28,6 +28,7 @@ from gatewright_host.embedded.flags import ACTION, LOG_DISABLE, Settings, UsageE
 from gatewright_host.embedded.kinds import Lora
 from gatewright_host.embedded.params import build
 from gatewright_host.embedded.table import DEFAULTS, FLAGS, SECTIONS
+from gatewright_host.extras import how_to_install
 
 _NAME = "gatewright-engine"
 
@@ -128,7 +129,7 @@ def _engine() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "xllamacpp":
             raise
-        raise preflight.Unusable("xllamacpp is not installed; pip install 'gatewright[engine]'") from None
+        raise preflight.Unusable(f"xllamacpp is not installed: {how_to_install('engine')}") from None
     return xllamacpp
 
 

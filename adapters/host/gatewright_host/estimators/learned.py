@@ -19,6 +19,7 @@ from attrs import frozen
 from gatewright.selection.complexity import ComplexityEstimate
 from gatewright.selection.complexity_heuristic import DEFAULT_THRESHOLDS, complexity_at, confidence_at
 from gatewright_host.estimators.custom import EstimatorError
+from gatewright_host.extras import how_to_install
 
 if TYPE_CHECKING:
     from gatewright_host.estimators.learned_model import Features, LearnedModel
@@ -201,7 +202,7 @@ class LearnedEstimator:
             model = learned_model.LearnedModel()
         except Exception as error:  # noqa: BLE001 - a broken installation raises anything
             with self._lock:
-                self._missing = f"scikit-learn cannot be used ({error}); install gatewright[learned]"
+                self._missing = f"scikit-learn cannot be used ({error}): {how_to_install('learned')}"
                 self._waiting.clear()
         else:
             with self._lock:

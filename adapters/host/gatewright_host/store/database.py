@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from gatewright_host.extras import how_to_install
 from gatewright_host.store.migrating import migrate
 from gatewright_host.store.vocabulary import StoreBusy, StoreError
 
@@ -70,7 +71,7 @@ class Database:
             )
         except ImportError as error:
             raise StoreError(
-                f"store {shown}: {error}; PostgreSQL needs `pip install 'gatewright[postgres]'`"
+                f"store {shown}: {error}; for PostgreSQL: {how_to_install('postgres')}"
             ) from error
         except (ArgumentError, TypeError) as error:
             raise StoreError(f"store {shown}: {_one_line(error)}; correct `store.url`") from error
