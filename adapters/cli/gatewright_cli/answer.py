@@ -10,6 +10,7 @@ from gatewright.api.facts import FIRST_ERROR_STATUS, ApiFormat
 from gatewright.errors import Problem
 from gatewright.wire.fields import Headers, find_header
 from gatewright.wire.sse import SseSplitter, event_data
+from gatewright_cli.refused import Refusal
 from gatewright_host.blocking.sink import ClientLost
 
 _MAX_WHOLE_BYTES: Final = 268_435_456
@@ -49,6 +50,7 @@ class AnswerReader:
         begun: Its head has come.
         body: The answer, if it is kept.
         failure: What went wrong, one line; None if nothing did.
+        refusal: The upstream's error, if the answer is one.
         finish_reason: As the engine said.
         reader_gone: `on_text` had nobody to write to.
     """
@@ -63,6 +65,7 @@ class AnswerReader:
         self.begun = False
         self.body = b""
         self.failure: str | None = None
+        self.refusal: Refusal | None = None
         self.finish_reason: str | None = None
         self.reader_gone = False
         self._on_text = on_text
@@ -104,6 +107,7 @@ class AnswerReader:
         body = bytes(self._kept)
         if self._status >= FIRST_ERROR_STATUS:
             error = read_upstream_error(self._status, self._headers, body)
+            self.refusal = Refusal(self._status, error.message)
             self.failure = f"the engine answered {self._status}: {error.message}"
         elif self._whole:
             self.body = body

@@ -21,6 +21,7 @@ from gatewright_cli.decisions import decision_lines
 from gatewright_cli.options import Common, common_options
 from gatewright_cli.progress import Progress
 from gatewright_cli.question import Question, QuestionRequest, join_prompt, make_request, read_schema
+from gatewright_cli.refused import refusal_text
 from gatewright_cli.terminal import Terminal, close_output, printable
 from gatewright_cli.wishing import wish_options
 from gatewright_host.blocking.service import Service
@@ -187,6 +188,8 @@ class _Conversation:
         failure = self._answer.failure
         if failure is None and record.outcome is not Outcome.ANSWERED:
             failure = record.problem.message if record.problem is not None else f"request {record.outcome}"
+        if failure is not None:
+            failure = refusal_text(self._found.chosen.config, record, self._answer.refusal) or failure
         if self._answer.body:
             self._print(_as_text(self._answer.body, indented=self._terminal.out_is_terminal))
         self._terminal.end_line()
@@ -194,7 +197,8 @@ class _Conversation:
             for line in decision_lines(record):
                 click.echo(f"gw-cli: {printable(line)}", err=True)
             for failed in dict.fromkeys(record.failed_attempts):
-                click.echo(f"gw-cli: in vain: {failed.model}: {printable(failed.message)}", err=True)
+                status = f" ({failed.upstream_status})" if failed.upstream_status is not None else ""
+                click.echo(f"gw-cli: in vain: {failed.model}{status}: {printable(failed.message)}", err=True)
             click.echo(f"gw-cli: {_statistics(record)}", err=True)
         if failure is not None:
             return self._fail(failure)

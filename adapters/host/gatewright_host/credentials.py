@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from gatewright.config import Config
+from gatewright.config import Config, ModelConfig
 
 logger: Final = logging.getLogger("gatewright.gateway")
 
@@ -32,6 +32,14 @@ def credential(variable: str | None, env: Mapping[str, str] = os.environ) -> str
     if variable not in _told:
         _told.add(variable)
         logger.warning("%s (api_key_env) is not set: calls go out without a key", _shown(variable))
+    return None
+
+
+def unset_variable(model: ModelConfig, env: Mapping[str, str] = os.environ) -> str | None:
+    """The variable that a model names and this environment does not have, in words; None if it misses none."""
+    for spec in model.variants:
+        if spec.api_key_env is not None and not env.get(spec.api_key_env, "").strip():
+            return _shown(spec.api_key_env)
     return None
 
 
