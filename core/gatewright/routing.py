@@ -156,7 +156,11 @@ class Router:
         for load in loads:
             known = choice.loads.get(load.model)
             if load.context_tokens >= need_tokens and (known is None or _is_nearer(load, known)):
-                choice.loads[load.model] = load
+                if load.load_s is not None:
+                    choice.loads[load.model] = load
+                else:
+                    expected_s = choice.config.find_model(load.model).profile.load_s
+                    choice.loads[load.model] = evolve(load, load_s=expected_s)
 
     def decide(
         self, choice: Choice, facts: RequestFacts, prompt_tokens: int, now: float

@@ -257,6 +257,22 @@ def test_an_engine_that_runs_is_preferred_to_one_that_evicts_it():
         assert tester.leased == busy
 
 
+@pytest.mark.parametrize(("load_s", "chosen"), [(None, "cheap"), (1.0, "local")])
+def test_a_model_that_is_known_to_load_fast_is_chosen_though_it_never_ran(
+    load_s: float | None, chosen: str
+) -> None:
+    fast = evolve(LOCAL, profile=evolve(LOCAL.profile, quality=0.9, load_s=load_s))
+    tester = RouteTester(fast, CHEAP)
+    [asked] = tester.ask(0)
+    assert isinstance(asked, AskLoads)
+    loads = (
+        EngineLoad(model="local", context_tokens=4096, state=LoadState.STOPPED),
+        EngineLoad(model="cheap", context_tokens=8192, state=LoadState.READY),
+    )
+    tester.tell(0, LoadsTold(lease_id=asked.lease_id, loads=loads))
+    assert tester.leased == chosen
+
+
 MODEL_ESTIMATOR = EstimatorConfig(kind=EstimatorKind.MODEL, model="cheap")
 
 

@@ -57,6 +57,17 @@ def test_an_engine_from_loading_to_ready_and_busy():
     assert loads(fleet, 4, SMALL) == (load(SMALL, LoadState.READY, free_slots=1, load_s=2.0),)
 
 
+def test_a_variant_that_never_ran_is_expected_to_load_as_its_sister_did():
+    fleet = FleetTester()
+    fleet.ask(0, 1, SMALL)
+    fleet.spawned(0.5, SMALL)
+    fleet.probed(2, SMALL, Health.READY)
+    fleet.release(3, 1)
+    (large, other) = loads(fleet, 4, LARGE, LLAMA)
+    assert (large.state, large.load_s) == (LoadState.STOPPED, 2.0)
+    assert other.load_s is None
+
+
 def test_another_engine_of_the_same_place_would_evict_the_one_that_runs():
     fleet = FleetTester()
     fleet.ask(0, 1, SMALL)

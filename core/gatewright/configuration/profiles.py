@@ -32,6 +32,7 @@ PROFILE_FIELDS: Final = (
     "quality_by_task",
     "latency_ms",
     "output_tokens_per_s",
+    "load_s",
     "description",
 )
 """Fields of a model of any kind that are about choosing it."""
@@ -39,6 +40,7 @@ PROFILE_FIELDS: Final = (
 _PRICE: Final = real("a price in US dollars, 0 or more", lambda number: number >= 0)
 _SHARE: Final = real("a number between 0 and 1, such as 0.8", lambda number: 0 <= number <= 1)
 _MILLISECONDS: Final = real("a number of milliseconds above 0", lambda number: number > 0)
+_SECONDS: Final = real("a number of seconds, 0 or more", lambda number: number >= 0)
 _SPEED: Final = real("a number of tokens in a second above 0", lambda number: number > 0)
 _TAG: Final = Scalar(
     "a word of your own without spaces at its ends",
@@ -108,6 +110,7 @@ def read_profile(table: Table, base: ModelProfile) -> ModelProfile:
     """
     tags = table.find("tags", ListOf(_TAG))
     modalities = table.find("modalities", _Words(Modality))
+    load_s = table.find("load_s", _SECONDS)
     return evolve(
         base,
         provider=table.get("provider", TEXT, base.provider),
@@ -121,6 +124,7 @@ def read_profile(table: Table, base: ModelProfile) -> ModelProfile:
         quality_by_task=table.get("quality_by_task", _QualityByTask(), base.quality_by_task),
         latency_ms=table.get("latency_ms", _MILLISECONDS, base.latency_ms),
         output_tokens_per_s=table.get("output_tokens_per_s", _SPEED, base.output_tokens_per_s or 0.0) or None,
+        load_s=base.load_s if load_s is None else load_s,
         description=table.get("description", TEXT, base.description),
     )
 
@@ -152,6 +156,7 @@ def profile_to_plain(profile: ModelProfile) -> dict[str, object]:
         "quality_by_task": dict(profile.quality_by_task),
         "latency_ms": profile.latency_ms,
         "output_tokens_per_s": profile.output_tokens_per_s,
+        "load_s": profile.load_s,
         "description": profile.description,
     }
     left_out: dict[str, object] = {
@@ -159,6 +164,7 @@ def profile_to_plain(profile: ModelProfile) -> dict[str, object]:
         "engine_hour": default.pricing.engine_hour,
         "quality_by_task": {},
         "output_tokens_per_s": None,
+        "load_s": None,
         "description": "",
         "provider": "",
     }

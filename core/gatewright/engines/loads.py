@@ -38,9 +38,20 @@ def _load(spec: EngineSpec, place: Place | None, now: float, *, is_in_trouble: b
         state=state,
         free_slots=_free_slots(spec, engine),
         waiting=_waiting(place, engine),
-        load_s=engine.last_start_s if engine is not None else None,
+        load_s=_load_s(spec, place),
         evicts=_evicted(spec, place),
     )
+
+
+def _load_s(spec: EngineSpec, place: Place | None) -> float | None:
+    """How long its last start took; where it never was started, the longest of the model's other engines, whose weights are the same."""
+    if place is None:
+        return None
+    own = place.engines.get(spec)
+    if own is not None and own.last_start_s is not None:
+        return own.last_start_s
+    starts = (engine.last_start_s for each, engine in place.engines.items() if each.model == spec.model)
+    return max((start_s for start_s in starts if start_s is not None), default=None)
 
 
 def _state(spec: EngineSpec, engine: Engine | None, now: float) -> LoadState:

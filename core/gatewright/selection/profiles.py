@@ -86,6 +86,7 @@ class ModelProfile:
         quality_by_task: The same for tasks by name, where it is known.
         latency_ms: Time of a short answer of about 200 tokens, before anything was learnt.
         output_tokens_per_s: Speed of its answers; None: not known.
+        load_s: Seconds that its engine takes to load, before one of them was started; None: not known.
         is_local: It runs on this machine: may have to be loaded, and takes memory from others.
         source: Where the profile comes from.
         description: One line for people.
@@ -103,6 +104,7 @@ class ModelProfile:
     quality_by_task: dict[str, float] = field(factory=dict, hash=False)
     latency_ms: float = 1000.0
     output_tokens_per_s: float | None = None
+    load_s: float | None = None
     is_local: bool = False
     source: ProfileSource = ProfileSource.CONFIG
     description: str = ""

@@ -40,6 +40,7 @@ def test_everything_said():
         quality_by_task={"translate": 0.9},
         latency_ms=800,
         output_tokens_per_s=55,
+        load_s=0,
         description="of the house",
     )
     assert problems == []
@@ -58,6 +59,7 @@ def test_everything_said():
         quality_by_task={"translate": 0.9},
         latency_ms=800.0,
         output_tokens_per_s=55.0,
+        load_s=0.0,
         description="of the house",
     )
 
