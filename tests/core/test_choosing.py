@@ -247,3 +247,16 @@ def test_readiness_can_decide():
         "b",
         "a",
     )
+
+
+def test_the_reason_says_who_is_left_alone():
+    loads = {
+        name: EngineLoad(model=name, context_tokens=8192, state=LoadState.UNAVAILABLE)
+        for name in ("large", "small")
+    }
+    decision = decided(loads=loads)
+    assert decision.chain[0] == "middle"
+    assert decision.reason.endswith("~1.2 s; left alone after failures: large, small")
+    many = [profile(f"m{number}") for number in range(9)]
+    loads = {each.name: evolve(loads["large"], model=each.name) for each in many[1:]}
+    assert decided(catalogue=Catalogue(many), loads=loads).reason.endswith("m1, m2, m3 and 5 more")

@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from gatewright import errors
 from gatewright.errors import Problem
-from gatewright.leases import EngineLoad
+from gatewright.leases import EngineLoad, LoadState
 from gatewright.route_config import FallbackPolicy, RouteConfig
 from gatewright.selection.beliefs import Chance, PastOutcomes
 from gatewright.selection.catalogue import Catalogue
@@ -29,6 +29,8 @@ SURE_EVIDENCE: Final = 10.0
 """Outcomes that make what is believed of a model half as sure as can be."""
 MOST_NAMED: Final = 5
 """Models that an error tells of one by one."""
+MOST_AWAY: Final = 3
+"""Models of which a reason says that they are left alone for a while."""
 _LONGEST_REASON: Final = 300
 
 
@@ -195,9 +197,13 @@ def _reason(found: Selection, choice: Scored, considered: int, *, explored: bool
         f"{choice.name}: {what} of {considered}{task}: quality {choice.quality:.2f}, "
         f"{dollars(choice.cost_usd)}, ~{seconds(choice.answer_ms + choice.wait_ms)}"
     )
-    return (
-        f"{text}; no model met all criteria, given up: {', '.join(found.relaxed)}" if found.relaxed else text
-    )
+    if found.relaxed:
+        return f"{text}; no model met all criteria, given up: {', '.join(found.relaxed)}"
+    away = sorted(name for name, load in found.scorer.loads.items() if load.state is LoadState.UNAVAILABLE)
+    if away:
+        more = f" and {len(away) - MOST_AWAY} more" if len(away) > MOST_AWAY else ""
+        text = f"{text}; left alone after failures: {', '.join(away[:MOST_AWAY])}{more}"
+    return text
 
 
 def _short(reason: str) -> str:
