@@ -57,6 +57,18 @@ def test_the_model_is_chosen_by_what_is_wished(cli: Cli, wishes: tuple[str, ...]
     assert f"auto: {model}: best of 2" in cli.run("explain", "--request", request_id).out
 
 
+def test_nothing_is_judged_by_a_program_that_ends(cli: Cli) -> None:
+    with Upstream(serve) as upstream:
+        configure(cli, upstream)
+        judged = 'routes = { auto = { judge = { model = "large", sample = 1 } } }'
+        path = cli.directory / "gatewright.lua"
+        path.write_text(path.read_text().replace("routes = { auto = {} }", judged))
+        done = cli.run("ask", "-v", "--no-stream", "-m", "auto", "hi")
+        assert (done.code, done.out) == (0, "Blue.\n"), done.err
+        assert len([body for _, body in upstream.requests if body]) == 1
+    assert "judge" not in done.err
+
+
 def test_nobody_who_fits_is_a_failure_in_a_line(cli: Cli) -> None:
     with Upstream(serve) as upstream:
         configure(cli, upstream)

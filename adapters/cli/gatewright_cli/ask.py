@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import click
 import msgspec
+from attrs import evolve
 
 from gatewright.api.counting import prompt_text
 from gatewright.commands import Outcome, RecordRequest
+from gatewright.config import Config
 from gatewright.leases import LeaseNews
 from gatewright.route_config import RouteConfig
 from gatewright_cli import exits
@@ -139,7 +141,7 @@ class _Conversation:
         trace = open_trace(os.environ)
         needs_store = isinstance(self._found.target, RouteConfig) or bool(config.budgets)
         service = Service(
-            config,
+            _without_judges(config),
             lambda: BlockingHostClient.connect(state),
             trace=trace,
             on_news=self._hear,
@@ -228,6 +230,13 @@ class _Conversation:
 
     def _hear(self, news: LeaseNews) -> None:
         self._progress.hear(news)
+
+
+def _without_judges(config: Config) -> Config:
+    """Nobody stays to hear what a judge says of the answer."""
+    if all(route.judge is None for route in config.routes):
+        return config
+    return evolve(config, routes=tuple(evolve(route, judge=None) for route in config.routes))
 
 
 def _as_text(body: bytes, *, indented: bool) -> str:
