@@ -40,6 +40,7 @@ from gatewright.route_config import (
 from gatewright.selection.criteria import WEIGHTS, Prefer, Relaxation, SelectionCriteria
 from gatewright.selection.profiles import Capability, Feature, Modality, ModelProfile
 from gatewright_host.config_files import load_config
+from tests.cli.conftest import Cli
 from tests.support.configs import local_model, read, remote_model
 
 PATH = Path(__file__).parents[2] / "docs" / "config.md"
@@ -315,6 +316,21 @@ def test_the_first_auto_route_is_ten_lines_and_raises_no_warning(tmp_path, monke
     assert loaded.warnings == ()
     (route,) = loaded.config.routes
     assert [model.name for model in loaded.config.candidates_of(route)] == ["gpt-4o", "gpt-4o-mini"]
+
+
+@pytest.mark.engine
+def test_the_example_of_the_embedded_engine_answers():
+    (source,) = [example for example in EXAMPLES if "presets.embedded" in example]
+    runner = Cli()
+    try:
+        (runner.directory / "gatewright.lua").write_text(source)
+        done = runner.run("ask", "--model", "demo", "What is Gatewright?")
+        assert done.code == 0, done.err
+        assert "Gatewright" in done.out
+        (engine,) = runner.engines()
+        assert engine["context_tokens"] == 1024
+    finally:
+        runner.close()
 
 
 def test_the_example_of_fallbacks_is_explained_as_it_is(tmp_path):

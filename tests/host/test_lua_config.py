@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.errors import ConfigError
+from gatewright_host import bundled
 from gatewright_host.lua_config import load_lua
 
 
@@ -193,6 +194,10 @@ def test_nesting_ends_somewhere(failure):
             "x = presets.engines.llama",
             "gatewright.lua:1: presets.engines.llama does not exist; known are llamacpp, llamacpp_secondary, openai",
         ),
+        (
+            "x = presets.embedded.model",
+            "gatewright.lua:1: presets.embedded.model does not exist; known are binary, demo_model",
+        ),
         (b"\x1bLua", "gatewright.lua: compiled Lua; expected its source"),
         ('print("\\255")', "gatewright.lua: prints text that is not UTF-8"),
     ],
@@ -265,6 +270,15 @@ def test_concat_arrays_and_merge_tables(load):
         "empty": {},
         "nested": {"t": [2]},
     }
+
+
+def test_the_embedded_engine_and_its_model_are_where_they_are(load):
+    paths = load("server = {} for name, path in pairs(presets.embedded) do server[name] = path end")["server"]
+    assert paths == {
+        "binary": str(Path(sys.executable).with_name("gatewright-engine")),
+        "demo_model": str(bundled.demo_model()),
+    }
+    assert all(Path(path).is_file() for path in paths.values())
 
 
 def test_presets(load):

@@ -13,6 +13,7 @@ from gatewright.config import Config, EngineKind, Margin, ModelConfig, ServerCon
 from gatewright.configuration.args import PORT_PLACEHOLDER
 from gatewright.engines.spec import EngineSpec, EngineTimeouts, ProcessSpec
 from gatewright.errors import ConfigError
+from gatewright_host import bundled
 from gatewright_host.gguf_header import BadGguf, Scalar, read_header
 
 DEMO_MODEL: Final = "gatewright-demo"
@@ -68,10 +69,7 @@ def demo_config(*, server: ServerConfig | None = None) -> Config:
     Raises:
         ConfigError: The model is missing from this installation.
     """
-    from importlib.resources import files  # noqa: PLC0415  # not needed for any other model
-
-    path = Path(str(files("gatewright_host") / "data" / "demo.gguf"))
-    stated = _read_model(path)
+    stated = _read_model(bundled.demo_model())
     model = _Model(
         path=stated.path,
         name=DEMO_MODEL,
@@ -127,7 +125,7 @@ def _engine(model: _Model, context: int, timeouts: EngineTimeouts) -> EngineSpec
 
 def _embedded_engine() -> list[str]:
     """The command of the embedded engine of this installation."""
-    script = Path(sys.executable).with_name("gatewright-engine" + (".exe" if os.name == "nt" else ""))
+    script = bundled.engine_script()
     if os.access(script, os.X_OK):
         return [str(script)]
     return [sys.executable, "-m", "gatewright_host.embedded.main"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gatewright.errors import ConfigError
+from gatewright_host import bundled
 
 _GLOBALS: Final = ("server", "models", "routes", "budgets", "store", "experience", "registry")
 """What a configuration file sets; the prelude names the same."""
@@ -63,7 +64,9 @@ def _run(path: Path) -> str:
     script = files("gatewright_host") / "lua" / "prelude.lua"
     try:
         with as_file(script) as prelude, _stdout_lock, redirect_stdout(output):
-            exported = PyLuaHelper(str(path), export_vars=[_RESULT], pre_script=str(prelude))
+            exported = PyLuaHelper(
+                str(path), export_vars=[_RESULT], pre_script=str(prelude), extra_strings=_embedded()
+            )
         encoded = exported.get(_RESULT)
     except UnicodeDecodeError:
         raise ConfigError((f"{path.name}: prints text that is not UTF-8",)) from None
@@ -74,6 +77,11 @@ def _run(path: Path) -> str:
     if not isinstance(encoded, str):
         raise ConfigError((f"{path.name}: redefines what Lua needs to report the configuration",))
     return encoded
+
+
+def _embedded() -> list[str]:
+    """What becomes of `presets.embedded`, in the order in which the prelude reads it."""
+    return [str(bundled.engine_script()), str(bundled.demo_model())]
 
 
 def _explain(path: Path, error: Exception) -> str:

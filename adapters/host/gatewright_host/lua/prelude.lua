@@ -23,17 +23,23 @@ presets = {
     llamacpp_secondary = "llama.cpp.secondary",
     openai = "openai",
   },
+  embedded = {
+    binary = loader.extra[1],
+    demo_model = loader.extra[2],
+  },
 }
 
 -- A misspelt preset would be nil, and nil silently takes the default.
-setmetatable(presets.engines, {
-  __index = function(engines, key)
-    local names = {}
-    for name in pairs(engines) do names[#names + 1] = name end
-    sort(names)
-    error(format("presets.engines.%s does not exist; known are %s", tostring(key), concat(names, ", ")), 2)
-  end,
-})
+for _, kind in ipairs({ "engines", "embedded" }) do
+  setmetatable(presets[kind], {
+    __index = function(known, key)
+      local names = {}
+      for name in pairs(known) do names[#names + 1] = name end
+      sort(names)
+      error(format("presets.%s.%s does not exist; known are %s", kind, tostring(key), concat(names, ", ")), 2)
+    end,
+  })
+end
 
 local function expect_tables(name, ...)
   for position = 1, select("#", ...) do
