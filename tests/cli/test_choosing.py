@@ -60,6 +60,11 @@ def test_a_file_that_is_missing_or_no_model(quick: InProcess) -> None:
     refused(quick.run("explain", "-m", "nowhere", "hi"), "no configuration", "no such file")
 
 
+def test_a_file_that_is_missing_is_told_beside_a_configuration(two: InProcess) -> None:
+    for command in ("ask", "explain"):
+        refused(two.run(command, "-m", "nofile.gguf", "hi"), "nofile.gguf: no such file")
+
+
 # --- arguments
 
 

@@ -70,6 +70,8 @@ def choose_target(common: Common, name: str | None) -> ChosenTarget:
     try:
         return ChosenTarget(chosen, chosen.config.find_model(wanted))
     except ModelNotFound:
+        if wanted.lower().endswith(_GGUF):
+            return _of_model(_of_file(common, wanted))  # says that there is none
         raise exits.Misuse(_no_such_model(chosen.config, wanted)) from None
 
 
