@@ -60,13 +60,14 @@ def test_programs(gateway: Gateway, program: str) -> None:
 
 
 @pytest.mark.parametrize("text", blocks(README, "lua"))
-def test_the_readme_s_configuration_is_valid(tmp_path: Path, text: str) -> None:
-    from gatewright.configuration.schema import read_config  # noqa: PLC0415  # beside its one use
+def test_the_readme_s_configuration_is_valid_and_raises_no_suspicion(tmp_path: Path, text: str) -> None:
+    from gatewright.configuration.schema import config_warnings, read_config  # noqa: PLC0415  # beside their one use
 
     path = tmp_path / "gatewright.lua"
     path.write_text(text)
     config = read_config(load_lua(path))
     assert config.models
+    assert list(config_warnings(config)) == []
 
 
 def test_every_error_code_is_documented() -> None:

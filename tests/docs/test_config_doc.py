@@ -333,6 +333,14 @@ def test_the_example_of_the_embedded_engine_answers():
         runner.close()
 
 
+def test_no_budget_warns_of_servers_of_one_s_own():
+    section = " ".join(DOC.partition("\n## Budgets\n")[2].partition("\n## ")[0].split())
+    own = re.search(r"whose `provider` is a server of one's own \((.*?)\)", section)
+    assert own is not None
+    local = {preset.name for preset in PROVIDERS.values() if preset.is_local}
+    assert set(re.findall(r'"([^"]+)"', own[1])) == local
+
+
 def test_the_example_of_fallbacks_is_explained_as_it_is(tmp_path):
     (source,) = [example for example in EXAMPLES if "fallbacks" in example]
     config = load_config(write(tmp_path, source)).config

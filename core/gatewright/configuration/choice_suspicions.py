@@ -8,6 +8,7 @@ from gatewright.accounting.spending import BudgetConfig, BudgetScope
 from gatewright.api.transforms import Transform
 from gatewright.config import Config, ModelConfig
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS
+from gatewright.presets import PROVIDERS
 from gatewright.route_config import EstimatorKind, RouteConfig
 from gatewright.selection.criteria import SelectionCriteria
 from gatewright.selection.profiles import ModelProfile, Pricing
@@ -83,6 +84,17 @@ def _has_price(model: ModelConfig) -> bool:
     return model.profile.pricing != Pricing()
 
 
+def _may_cost_unknown(model: ModelConfig) -> bool:
+    """Whether somebody else may send a bill of which nothing is known here.
+
+    Servers that people run themselves send none, on whichever of their machines; a provider without a preset may be anybody,
+    even on loopback, where it may be a relay.
+    """
+    preset = PROVIDERS.get(model.profile.provider)
+    is_own = preset is not None and preset.is_local
+    return model.is_remote and not is_own and not _has_price(model)
+
+
 def _fails_on(model: ModelConfig, criteria: SelectionCriteria) -> str | None:
     """The first of the criteria that nothing but another configuration can make true; speed and quality are learnt."""
     profile = model.profile
@@ -116,13 +128,13 @@ def _budget_warnings(config: Config, budget: BudgetConfig) -> Suspicions:
     if not config.store.enabled:
         yield label, "store.enabled is false: nobody counts what is spent"
     models = _payers(config, budget)
-    free = [model.name for model in models if model.is_remote and not _has_price(model)]
+    unknown = [model.name for model in models if _may_cost_unknown(model)]
     if models and not any(map(_has_price, models)):
         yield label, "none of the models that it is about has prices: nothing is ever spent"
-    elif budget.hard and free:
+    elif budget.hard and unknown:
         yield (
             label,
-            f"calls of {', '.join(free)} count nothing: give their input_per_million and output_per_million",
+            f"calls of {', '.join(unknown)} count nothing: give their input_per_million and output_per_million",
         )
 
 

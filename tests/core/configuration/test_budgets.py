@@ -157,6 +157,18 @@ UNPRICED = remote_model(name="free")
             [PRICED, UNPRICED],
             "calls of free count nothing: give their input_per_million and output_per_million",
         ),
+        ({}, [PRICED, {"name": "own", "provider": "ollama"}], None),
+        ({}, [PRICED, {"name": "own", "provider": "vllm", "connect": "http://gpu-box:8000"}], None),
+        (
+            {},
+            [PRICED, remote_model(name="free", connect="http://127.0.0.1:4000")],
+            "calls of free count nothing: give their input_per_million and output_per_million",
+        ),
+        (
+            {},
+            [{"name": "own", "provider": "ollama"}, local_model()],
+            "none of the models that it is about has prices: nothing is ever spent",
+        ),
         ({"action": "warn"}, [PRICED, UNPRICED], None),
         ({"per": "model", "of": "gpt"}, [PRICED, UNPRICED], None),
         ({"per": "tag", "of": "eu"}, [PRICED, UNPRICED], None),
