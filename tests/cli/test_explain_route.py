@@ -1,11 +1,12 @@
 """`gw-cli explain` of routes and of decisions that were made."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import InProcess
+from tests.cli.conftest import Cli, InProcess, model_lua
 from tests.cli.figures import ROUTES, configure, fill, open_store
 
 HARD = "Prove step by step that the square root of 2 is irrational, then write a Python function for it"
@@ -104,6 +105,27 @@ routes = {
   brief = { candidates = { "short" }, transform = { overrides = { max_tokens = 5 } } },
 }
 """
+
+
+@pytest.mark.engine
+def test_a_running_host_is_asked_how_the_engines_stand(cli: Cli, tiny_model: Path) -> None:
+    far = (
+        '{ name = "far", engine = presets.engines.openai, connect = "http://127.0.0.1:1", quality = 0.75, '
+        "input_per_million = 0.01 }"
+    )
+    path = cli.write_config(model_lua("tiny", tiny_model, 4096, extra="quality = 0.8, latency_ms = 100"), far)
+    path.write_text(path.read_text() + "routes = { auto = {} }\n")
+
+    def chosen() -> tuple[str, str]:
+        done = cli.run("explain", "-m", "auto", "--json", "hi")
+        assert done.code == 0, done.err
+        plain = json.loads(done.out)
+        return plain["decision"]["chain"][0], plain["engines"]
+
+    assert chosen() == ("far", "none runs: those that run here would have to be loaded")
+    assert cli.run("ask", "-m", "tiny", "--max-tokens", "1", "hi").code == 0
+    assert chosen() == ("tiny", "as they are now")
+    assert "engines     as they are now" in cli.run("explain", "-m", "auto", "hi").out
 
 
 def test_what_changes_do_to_the_answers_length_counts(quick: InProcess) -> None:

@@ -1,4 +1,4 @@
-"""`gw-cli explain` for a route: the whole ranking, without asking anybody."""
+"""`gw-cli explain` for a route: the whole ranking, without asking any model."""
 
 from random import Random
 from typing import Any, Final
@@ -19,6 +19,7 @@ from gatewright.selection.complexity import ComplexityEstimate
 from gatewright.selection.decision import Decision, Exploration, RankedModel, Rejection
 from gatewright.selection.ranking import rank_models
 from gatewright.selection.tokens import TokenEstimator
+from gatewright_cli.engine_loads import look_at_engines
 from gatewright_cli.question import QuestionRequest
 from gatewright_cli.storing import Opened
 from gatewright_host.state_dir import StateDir
@@ -67,6 +68,7 @@ class RouteExplanation:
         changes: The same as the route and its experiment declare it.
         budgets: What it counts on.
         arm: Arm of an experiment, with its name.
+        engines: What is known of the engines; empty where nothing depends on them.
         outcomes: What the choice has learnt from.
     """
 
@@ -84,6 +86,7 @@ class RouteExplanation:
     changes: tuple[Transform, ...]
     budgets: tuple[Use, ...]
     arm: str | None
+    engines: str
     outcomes: int
 
     def plain(self) -> dict[str, Any]:
@@ -102,6 +105,7 @@ class RouteExplanation:
             "transforms": [{"of": name, "does": list(lines)} for name, lines in self.transforms],
             "budgets": [asdict(use) for use in self.budgets],
             "arm": self.arm,
+            "engines": self.engines or None,
             "outcomes": self.outcomes,
         }
 
@@ -120,7 +124,7 @@ def explain_route(
         route: Who is asked.
         request: The question.
         opened: The store, if there is one.
-        state: Where a learned estimator is kept.
+        state: Where a learned estimator is kept, and whose engine host is asked.
     """
     router = Router(config, Random(0))  # noqa: S311  # nothing is decided by it that anybody relies on
     outcomes, uses = _recall(router, opened)
@@ -130,6 +134,8 @@ def explain_route(
     choice = router.begin(evolve(route, exploration=Exploration.GREEDY), facts, "explained", now)
     note = _estimate(router, choice, request, state)
     tokens = TokenEstimator().estimate("", facts).likely
+    engines = look_at_engines(state, router.engines_to_ask(choice))
+    router.take_loads(choice, engines.loads, tokens)
     decided = router.decide(choice, facts, tokens, now)
     ranking = rank_models(
         router.requirements(choice, facts, tokens),
@@ -159,6 +165,7 @@ def explain_route(
         changes=choice.transforms,
         budgets=_budgets(router, route, chosen, request, uses),
         arm=choice.arm.name if choice.arm is not None else None,
+        engines=engines.note,
         outcomes=outcomes,
     )
 

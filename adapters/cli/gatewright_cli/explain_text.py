@@ -59,6 +59,8 @@ def _head(explanation: RouteExplanation) -> dict[str, str]:
             lines["given up"] = ", ".join(decision.relaxed)
     if explanation.route.exploration is Exploration.THOMPSON:
         lines["exploration"] = "a server draws; this is the order by expectation"
+    if explanation.engines:
+        lines["engines"] = explanation.engines
     lines["learnt"] = f"from {explanation.outcomes} outcomes"
     if explanation.arm is not None:
         lines["arm"] = f"{explanation.arm} (of an experiment; another user may be in another one)"
