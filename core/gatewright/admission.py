@@ -11,7 +11,7 @@ from attrs import evolve
 from gatewright import orders, replies
 from gatewright.api.facts import RequestFacts, Wishes
 from gatewright.choice import Choice
-from gatewright.commands import Log, Severity
+from gatewright.commands import Log, RecordRequest, Severity
 from gatewright.config import Config, ModelConfig
 from gatewright.errors import InvalidRequest, ModelNotFound, Problem, StoreUnavailable
 from gatewright.events import RequestReceived, SpendRefused, SpendReserved, SpendUnknown
@@ -74,11 +74,15 @@ class Admission:
         if name is not None:
             try:
                 model = self._config.find_model(name)
-            except ModelNotFound as error:
-                return error.problem
+            except ModelNotFound:
+                return self._config.not_found(name).problem
         if model is None:
             return replies.model_missing(self._config)
         return refusal_of_key(facts, model.name, is_route=False, model=model) or model
+
+    def refuse(self, event: RequestReceived, problem: Problem) -> RecordRequest:
+        """The record of a request that may not come in."""
+        return replies.record_of_refusal(event.request_id, event.facts, problem, self._config)
 
     def _unknown_fallback(self, facts: RequestFacts) -> Problem | None:
         wished = facts.wishes.fallbacks if facts.wishes is not None else None

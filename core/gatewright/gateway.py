@@ -266,7 +266,7 @@ class Gateway:
         if isinstance(found, Problem):
             headers = (("x-request-id", event.request_id),)
             self._open.out.append(SendProblem(request_id=event.request_id, problem=found, headers=headers))
-            self._open.out.append(replies.record_of_refusal(event.request_id, event.facts, found))
+            self._open.out.append(self._admission.refuse(event, found))
             return
         request = self._admission.receive(event, found)
         if isinstance(found, RouteConfig):

@@ -1,6 +1,7 @@
 """What clients and the operator are told of a request: pure functions of what is known of it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ from attrs import evolve
 from gatewright.api.facts import RequestFacts
 from gatewright.commands import CutConnection, FailStream, Outcome, RecordRequest, SendProblem
 from gatewright.config import Config
-from gatewright.errors import InvalidRequest, Problem, RequestTimeout
+from gatewright.errors import InvalidRequest, ModelNotFound, Problem, RequestTimeout
 from gatewright.events import RelayEnded
 from gatewright.ids import RequestId
 from gatewright.requests import AwaitingLease, Held, Request
@@ -187,13 +188,25 @@ def record(
     )
 
 
-def record_of_refusal(request_id: RequestId, facts: RequestFacts, problem: Problem) -> RecordRequest:
-    """The record of a request that reached no model."""
+def record_of_refusal(
+    request_id: RequestId, facts: RequestFacts, problem: Problem, config: Config
+) -> RecordRequest:
+    """The record of a request that reached no model.
+
+    It has the model or route that was named only where there is one: clients may make up as many names as they like, and
+    figures are kept for each.
+    """
+    route = config.find_route(facts.model)
+    model: str | None = None
+    if facts.model is not None and route is None:
+        with suppress(ModelNotFound):
+            model = config.find_model(facts.model).name
     return RecordRequest(
         request_id=request_id,
         outcome=Outcome.FAILED,
         path=facts.path,
-        model=facts.model,
+        model=model,
+        route=route.name if route is not None else None,
         status=problem.status,
         problem=problem,
         key_id=facts.key.key_id if facts.key is not None else None,

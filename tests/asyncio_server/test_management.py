@@ -81,3 +81,16 @@ def test_a_first_start_without_a_usable_store_recovers_by_itself(tmp_path: Path)
         directory.mkdir()
         wait_until(lambda: gateway.request("GET", "/v1/models")[0] == 200, "it has opened the store")
         assert "the store can be used again" in gateway.log
+
+
+def test_names_that_clients_make_up_are_no_labels():
+    with Gateway(FAR) as gateway:
+        for number in range(3):
+            body = {"model": f"made-up-{number}", "messages": [{"role": "user", "content": "Hi"}]}
+            assert gateway.request("POST", "/v1/chat/completions", body)[0] == 404
+        shown = gateway.request("GET", "/metrics")[2].decode()
+        assert "made-up" not in shown
+        counted = 'gatewright_errors_total{kind="ModelNotFound",model=""} 3.0'
+        assert counted in shown
+        usage = json.loads(gateway.request("GET", "/api/usage?by=model")[2])["data"]
+        assert [(row["model"], row["requests"]) for row in usage] == [("", 3)]

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from gatewright.accounting.spending import KeyFacts
 from gatewright.api.facts import UpstreamError, Usage
 from gatewright.commands import (
     BeginRelay,
@@ -16,6 +17,7 @@ from gatewright.commands import (
     FailStream,
     Log,
     Outcome,
+    RecordRequest,
     SendComment,
     SendProblem,
     Severity,
@@ -61,6 +63,7 @@ from gatewright.leases import (
     ReleaseLease,
 )
 from gatewright.requests import Received, Request
+from gatewright.route_config import RouteConfig
 from gatewright.selection.fallback import Attempts
 from gatewright.timers import Deadline
 from tests.core.machines.build import (
@@ -166,9 +169,30 @@ def test_unknown_model():
     problem = ModelNotFound("nope").problem
     assert tester.receive(0, chat("nope")) == [
         SendProblem(request_id=rid("r"), problem=problem, headers=(("x-request-id", "r"),)),
-        record(Outcome.FAILED, model="nope", status=404, problem=problem),
+        record(Outcome.FAILED, model=None, status=404, problem=problem),
     ]
     assert tester.gateway.active == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "recorded"),
+    [
+        ("alias", ("qwen", None)),
+        ("auto", (None, "auto")),
+        ("made-up", (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_records_of_refusals_name_only_what_there_is(named, recorded):
+    known = evolve(
+        config(evolve(model(), aliases=("alias",)), remote_model()), routes=(RouteConfig(name="auto"),)
+    )
+    nothing = KeyFacts(key_id="k", name="ci", models=frozenset(), routes=frozenset())
+    refused = RequestReceived(request_id=rid("r"), facts=evolve(chat(named), key=nothing))
+    _, told = Gateway(known).handle(refused, 0.0)
+    assert isinstance(told, RecordRequest)
+    assert told.outcome is Outcome.FAILED
+    assert (told.model, told.route) == recorded
 
 
 def test_no_model_named():

@@ -24,7 +24,9 @@ GROUPS: Final = ("model", "key", "route", "task", "user", "complexity", "estimat
     multiple=True,
     help="What is told apart; it can be given several times.  [default: model]",
 )
-@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Most rows.  [default: all]")
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Most rows.  [default and most: 10000]"
+)
 @slice_options
 @span_options()
 @format_options

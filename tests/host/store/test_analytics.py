@@ -7,7 +7,7 @@ from sqlalchemy import insert
 
 from gatewright.accounting.experiments import report
 from gatewright.route_config import ArmConfig, ExperimentConfig
-from gatewright_host.store import Store, tables
+from gatewright_host.store import Store, analytics, analytics_ranking, tables
 from gatewright_host.store.analytics import By, UsageRow, usage_rows
 from gatewright_host.store.analytics_comparison import comparison_rows, value_rows
 from gatewright_host.store.analytics_estimators import calibration_rows, estimator_rows
@@ -433,3 +433,23 @@ def test_an_experiments_book_holds_its_outcomes_and_what_was_said_of_them(rows: 
 
 def test_an_experiment_without_outcomes_has_an_empty_book(rows: Rows) -> None:
     assert experiment_book(rows, "words").arm("words", "control").requests == 0
+
+
+def test_however_many_users_and_tasks_clients_make_up_there_is_a_bound(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analytics, "MOST_ROWS", 3)
+    monkeypatch.setattr(analytics_ranking, "MOST_TASKS", 2)
+    for number in range(6):
+        request = rows.request(user=f"u{number}", task=f"t{number}", cost_nano=number * 1_000_000_000)
+        for _ in range(number + 1):
+            rows.outcome(request, task=f"t{number}")
+    assert [row.group for row in usage_rows(rows, By.USER)] == [("u5",), ("u4",), ("u3",)]
+    assert [row.group for row in usage_rows(rows, By.USER, limit=2)] == [("u5",), ("u4",)]
+    assert usage_rows(rows, By.USER)[0].latency_p50_ms == 1000.0
+    assert len(usage_rows(rows, (By.DAY, By.USER), limit=5)) == 3
+    assert [row.task for row in ranking_rows(rows)] == ["t4", "t5"]
+    assert [row.task for row in ranking_rows(rows, task="t1")] == ["t1"]
+    assert [row.task for row in ranking_rows(rows, within=Slice(user="u2"))] == ["t2"]
+    (together,) = ranking_rows(rows, together=True)
+    assert together.calls == 21

@@ -24,6 +24,9 @@ from gatewright_host.store.analytics_sql import (
     ranked,
 )
 
+MOST_ROWS: Final = 10_000
+"""Clients name users and tasks, so that there may be as many groups as requests."""
+
 _ERRORS: Final = (Outcome.FAILED.value, Outcome.UPSTREAM_ERROR.value, Outcome.BROKE_OFF.value)
 
 
@@ -99,25 +102,29 @@ def usage_rows(
         since_s: Unix time of the earliest request; None for that of `within`.
         until_s: Unix time before which the latest has ended; the same.
         within: Further conditions.
-        limit: Most rows.
+        limit: Most rows; never more than `MOST_ROWS`.
     """
     told_apart = (by,) if isinstance(by, By) else tuple(by)
+    most = MOST_ROWS if limit is None else min(limit, MOST_ROWS)
+    times = [place for place, each in enumerate(told_apart) if each.is_time]
     part = narrowed(within, since_s, until_s)
     with patient(store) as connection:
         labels = [each.label(connection.dialect.name) for each in told_apart]
+        sums = connection.execute(_sums_query(labels, part, times, most)).all()
         # One query for each time: ranks are sorted for, and what is sorted is best narrow.
-        times_by_group: dict[tuple[str, ...], dict[str, Any]] = {}
+        times_by_group: dict[tuple[str, ...], dict[str, Any]] = {
+            tuple(row)[: len(labels)]: {} for row in sums
+        }
         for query in _times_queries(labels, part):
             for row in connection.execute(query):
-                group = tuple(row)[: len(labels)]
-                times_by_group.setdefault(group, {}).update(dict(row._mapping))  # noqa: SLF001  # public, as SQLAlchemy has it
-        sums = connection.execute(_sums_query(labels, part)).all()
+                found = times_by_group.get(tuple(row)[: len(labels)])
+                if found is not None:
+                    found.update(dict(row._mapping))  # noqa: SLF001  # public, as SQLAlchemy has it
     rows = [
         _usage_row(row, times_by_group[tuple(row)[: len(labels)]], len(labels))
         for row in sums
         if row.requests
     ]
-    times = [place for place, each in enumerate(told_apart) if each.is_time]
     rows.sort(
         key=lambda row: (
             tuple(row.group[place] for place in times),
@@ -126,7 +133,7 @@ def usage_rows(
             row.group,
         )
     )
-    return tuple(rows[:limit])
+    return tuple(rows)
 
 
 def narrowed(within: Slice, since_s: float | None, until_s: float | None, task: str | None = None) -> Slice:
@@ -139,7 +146,9 @@ def narrowed(within: Slice, since_s: float | None, until_s: float | None, task: 
     )
 
 
-def _sums_query(labels: Sequence[ColumnElement[str]], within: Slice) -> Select[Any]:
+def _sums_query(
+    labels: Sequence[ColumnElement[str]], within: Slice, times: Sequence[int], most: int
+) -> Select[Any]:
     requests = tables.requests.c
     source = (
         select(
@@ -157,7 +166,14 @@ def _sums_query(labels: Sequence[ColumnElement[str]], within: Slice) -> Select[A
     )
     columns, groups = source.c, _groups(source, labels)
     saved = (columns.fell_back == 1) & (columns.outcome == Outcome.ANSWERED.value)
-    return select(
+    # As the rows are sorted in the end, so that those that are left out are the last.
+    order = (
+        *(groups[place] for place in times),
+        func.sum(columns.cost_nano).desc(),
+        func.count().desc(),
+        *groups,
+    )
+    query = select(
         *groups,
         func.count().label("requests"),
         _number_of(columns.outcome.in_(_ERRORS)).label("errors"),
@@ -169,7 +185,8 @@ def _sums_query(labels: Sequence[ColumnElement[str]], within: Slice) -> Select[A
         func.sum(columns.cost_nano).label("cost_nano"),
         func.sum(columns.fell_back).label("fallbacks"),
         _number_of(saved).label("fallback_successes"),
-    ).group_by(*groups)
+    )
+    return query.group_by(*groups).order_by(*order).limit(most)
 
 
 def _times_queries(labels: Sequence[ColumnElement[str]], within: Slice) -> list[Select[Any]]:

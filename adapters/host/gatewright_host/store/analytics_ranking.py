@@ -1,6 +1,6 @@
 """Who does a task best, by what came of it."""
 
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 from sqlalchemy import Row, Select, case, func, select
@@ -20,6 +20,9 @@ from gatewright_host.store.analytics_sql import (
     ranked,
     wilson_interval,
 )
+
+MOST_TASKS: Final = 1000
+"""Clients name tasks, so that there may be as many as requests."""
 
 
 @frozen(kw_only=True)
@@ -81,7 +84,7 @@ def ranking_rows(
         since_s: Unix time of the earliest outcome; None for that of `within`.
         until_s: Unix time before which the latest was; the same.
         within: Further conditions.
-        together: Do not tell tasks apart.
+        together: Do not tell tasks apart; otherwise the `MOST_TASKS` with the most calls are told of.
     """
     part = narrowed(within, since_s, until_s, task)
     with patient(store) as connection:
@@ -94,6 +97,12 @@ def ranking_rows(
 def _query(within: Slice, *, together: bool) -> Select[Any]:
     outcomes, requests = tables.outcomes.c, tables.requests.c
     groups = [outcomes.model] if together else [outcomes.task, outcomes.model]
+    joined = tables.outcomes.outerjoin(tables.requests, requests.request_id == outcomes.request_id)
+    conditions = list(within.of_outcomes())
+    if not together:
+        counted = select(outcomes.task).select_from(joined).where(*conditions).group_by(outcomes.task)
+        most = counted.order_by(func.count().desc(), outcomes.task).limit(MOST_TASKS)
+        conditions.append(outcomes.task.in_(most))
     succeeded = outcomes.is_available & outcomes.success
     source = (
         select(
@@ -107,8 +116,8 @@ def _query(within: Slice, *, together: bool) -> Select[Any]:
             *ranked("latency_ms", case((succeeded, outcomes.latency_ms)), groups),
             *ranked("first_token_ms", case((succeeded, outcomes.first_token_ms)), groups),
         )
-        .select_from(tables.outcomes.outerjoin(tables.requests, requests.request_id == outcomes.request_id))
-        .where(*within.of_outcomes())
+        .select_from(joined)
+        .where(*conditions)
         .subquery()
     )
     columns = source.c
