@@ -13,6 +13,7 @@ from gatewright.api.facts import Continuation
 from gatewright.api.transforms import Transform
 from gatewright.engines.spec import EngineSpec, EngineTimeouts
 from gatewright.errors import ModelNotFound
+from gatewright.near_names import near_name
 from gatewright.route_config import ExperienceConfig, RegistryConfig, RouteConfig, StoreConfig
 from gatewright.selection.profiles import Feature, ModelProfile
 
@@ -293,6 +294,10 @@ class Config:
         if model is None:
             raise ModelNotFound(name)
         return model
+
+    def not_found(self, name: str) -> ModelNotFound:
+        """What to say of a name that no model, alias or route has: that, and which one may have been meant."""
+        return ModelNotFound(name, near=near_name(name, {**self._by_name, **self._route_by_name}))
 
     def chain_of(
         self, model: ModelConfig, fallbacks: tuple[str, ...] | None = None

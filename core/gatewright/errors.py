@@ -186,15 +186,21 @@ class BodyTooLarge(GatewrightError):
 
 
 class ModelNotFound(GatewrightError, ValueError):
-    """No model of that name or alias."""
+    """No model of that name or alias.
+
+    Args:
+        name: What was asked for.
+        near: What may have been meant; None if nothing is near.
+    """
 
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
     should_retry = False
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"Model '{name}' not found in configuration", param="model")
+    def __init__(self, name: str, *, near: str | None = None) -> None:
+        hint = f"; did you mean '{near}'?" if near is not None else ""
+        super().__init__(f"Model '{name}' not found in configuration{hint}", param="model")
 
 
 class ModelNotAllowed(GatewrightError):

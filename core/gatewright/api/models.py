@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from gatewright.config import Config, ModelConfig
+from gatewright.errors import ModelNotFound
 from gatewright.route_config import RouteConfig
 
 
@@ -69,9 +70,12 @@ def find_model(config: Config, model_id: str, created: int = 0) -> dict[str, Any
         ModelNotFound: There is none of that name.
     """
     route = config.find_route(model_id)
-    return (
-        route_object(config, route, created) if route else model_object(config.find_model(model_id), created)
-    )
+    if route is not None:
+        return route_object(config, route, created)
+    try:
+        return model_object(config.find_model(model_id), created)
+    except ModelNotFound:
+        raise config.not_found(model_id) from None
 
 
 def health() -> dict[str, Any]:
