@@ -50,7 +50,8 @@ def decision_headers(request: Request) -> Headers:
     decision = request.decision
     if decision is None:
         return ()
-    in_vain = dict.fromkeys([f"{each.model}: {each.problem.kind}" for each in request.attempts.failures])
+    failures = [each for each in request.attempts.failures if not each.is_clients]
+    in_vain = dict.fromkeys([f"{each.model}: {each.problem.kind}" for each in failures])
     found = [
         ("x-gw-route", decision.route or ""),
         ("x-gw-complexity", decision.complexity or ""),

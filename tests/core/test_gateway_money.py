@@ -11,6 +11,7 @@ from gatewright.commands import (
     Log,
     RecordRequest,
     ReserveSpend,
+    SendProblem,
 )
 from gatewright.errors import BudgetExceeded, RateLimited
 from gatewright.events import (
@@ -105,6 +106,7 @@ def test_a_rate_limit_is_looked_at_once_and_helps_nobody():
     limited = RateLimited("2 requests per minute", retry_after_s=30.0).problem
     tester.tell(0, SpendRefused(command_id=asked.command_id, problem=limited, is_rate=True))
     assert (tester.problem.status, tester.problem.retry_after_s) == (429, 30.0)
+    assert "x-gw-failed" not in dict(tester.last[SendProblem].headers), "no model has failed"
 
 
 def test_a_key_may_use_what_it_is_allowed_to():

@@ -61,6 +61,7 @@ class Failure:
         context_tokens: Context that was too small, where a larger one may help.
         cost_usd: Estimated cost that was too much, where a cheaper model may help.
         is_offline: A provider cannot be reached at all, or has not been well and is left alone for a while.
+        is_clients: The client's own limit; no model has anything to do with it.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Failure:
     context_tokens: int = 0
     cost_usd: float = 0.0
     is_offline: bool = False
+    is_clients: bool = False
 
     @property
     def told(self) -> FailedAttempt:
@@ -136,7 +138,14 @@ def of_budget(model: ModelConfig, problem: Problem, cost_usd: float, *, is_rate:
         is_rate: It is a rate limit, which counts for every model.
     """
     remedy = Remedy.NONE if is_rate else Remedy.CHEAPER
-    return Failure(model=model.name, problem=problem, remedy=remedy, at_once=True, cost_usd=cost_usd)
+    return Failure(
+        model=model.name,
+        problem=problem,
+        remedy=remedy,
+        at_once=True,
+        cost_usd=cost_usd,
+        is_clients=is_rate,
+    )
 
 
 def of_call(model: ModelConfig, failed: UpstreamFailed, lost: Problem | None) -> Failure:
