@@ -132,6 +132,19 @@ def test_it_is_saved_by_itself(tmp_path):
     assert LearnedEstimator(tmp_path).outcomes == 64
 
 
+def test_what_several_processes_learned_is_worth_as_much_as_what_one_did(tmp_path):
+    alone, *several = LearnedEstimator(), LearnedEstimator(tmp_path), LearnedEstimator(tmp_path)
+    assert [each.outcomes for each in several] == [0, 0]  # waits for the library
+    for number, (model, text, success) in enumerate(outcomes(600)):
+        alone.learn(model, text, success)
+        several[number % 2].learn(model, text, success)
+    usual = alone.predict(CANDIDATES, HARD).chances
+    for each in several:
+        assert each.predict(CANDIDATES, HARD).chances == pytest.approx(usual, abs=0.02)
+        each.close()
+    assert LearnedEstimator(tmp_path).predict(CANDIDATES, HARD).chances == pytest.approx(usual, abs=0.02)
+
+
 def test_processes_that_learn_into_one_directory_lose_nothing(tmp_path):
     first, second = LearnedEstimator(tmp_path), LearnedEstimator(tmp_path)
     assert first.outcomes == second.outcomes == 0

@@ -167,7 +167,7 @@ class LearnedEstimator:
             try:
                 with _alone(self._path):
                     if self._mark != _mark(self._path) and (theirs := self._read(self._path)) is not None:
-                        theirs.learn(self._unsaved)
+                        self._teach(theirs, self._unsaved)
                         self._model = theirs
                     self._write(self._path, self._model)
             except OSError as error:
@@ -227,11 +227,20 @@ class LearnedEstimator:
             seen = [
                 (model, self._model.features(text, task), success) for model, task, text, success in fresh
             ]
-            known = self._remembered
-            self._model.learn(seen, self._chance.choices(known, k=REPEATED * len(seen)) if known else ())
+            self._teach(self._model, seen)
             self._remembered.extend(seen)
             if self._path is not None:
                 self._unsaved.extend(seen)
+
+    def _teach(self, model: "LearnedModel", seen: "Sequence[tuple[str, Features, bool]]") -> None:
+        """Have outcomes learned, a few at a time and some earlier ones with them.
+
+        What was learned by itself and what is merged into the model of another process has to be learned in the same way: else
+        the same outcomes would be worth less there, and chances would move whenever a process ends.
+        """
+        for start in range(0, len(seen), BATCH):
+            batch, known = seen[start : start + BATCH], self._remembered
+            model.learn(batch, self._chance.choices(known, k=REPEATED * len(batch)) if known else ())
 
     def _read(self, path: Path) -> "LearnedModel | None":
         """The model of the file; None if there is no good one."""
