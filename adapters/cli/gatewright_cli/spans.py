@@ -90,15 +90,17 @@ def expiry(text: str) -> float:
     """The Unix time of an end: in so long, or on a date.
 
     Raises:
-        Misuse: It is neither.
+        Misuse: It is neither, or has passed.
     """
+    now_s = time.time()
     ahead = _AGO.fullmatch(text.strip())
-    if ahead is not None:
-        return time.time() + float(ahead[1]) * _SECONDS[ahead[2]]
     try:
-        return _date(text)
+        at_s = now_s + float(ahead[1]) * _SECONDS[ahead[2]] if ahead is not None else _date(text)
     except ValueError:
         raise exits.Misuse(f"--expires: {text!r} is none of 90d, 2027-01-31, none") from None
+    if at_s <= now_s:
+        raise exits.Misuse(f"--expires: {text!r} has passed; gw-cli keys revoke ends a key at once")
+    return at_s
 
 
 def _date(text: str) -> float:
