@@ -142,8 +142,13 @@ def test_logs_show_what_the_engine_printed(tiny: Cli) -> None:
     assert " tiny@4096[" in done.out
     for name in ("tiny", "small", "tiny@4096"):
         assert tiny.run("logs", "-n", "1000", name).out == tiny.run("logs", "-n", "1000").out
-    done = tiny.run("logs", "other")
-    assert (done.code, done.out, done.err) == (0, "", "no lines of other\n")
+    for name in ("tiny@8192", "small@8192"):
+        done = tiny.run("logs", name)
+        assert (done.code, done.out, done.err) == (0, "", f"no lines of {name}\n")
+    for name in ("tinny", "tinny@8192"):
+        done = tiny.run("logs", name)
+        assert (done.code, done.out) == (2, "")
+        assert "Model 'tinny' not found in configuration; did you mean 'tiny'?" in done.err
     assert "engine host started" in tiny.run("logs", "--host").out
 
 
@@ -190,6 +195,15 @@ def test_logs_follow_what_comes_over_a_change_of_files(cli: Cli, log: Path) -> N
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, b"")
+
+
+def test_logs_of_a_model_that_nobody_knows_yet_can_be_waited_for(cli: Cli, log: Path) -> None:
+    process = cli.start("logs", "-f", "later")
+    said = cast("IO[bytes]", process.stderr).readline()
+    assert said.startswith(b"gw-cli: ")
+    assert said.endswith(b"; waiting for lines of it\n")
+    log.write_bytes(line("later@1", "one"))
+    assert cast("IO[bytes]", process.stdout).readline().endswith(b"one\n")
 
 
 def test_logs_follow_a_file_that_is_not_there_yet(cli: Cli) -> None:

@@ -51,21 +51,48 @@ def command(common: Common, /, *, model: str | None, follow: bool, number: int, 
     state = common.operators_state()
     path = state.host_log if of_host else state.engines_log
     wanted = _filter(common, model)
-    position = 0
+    position, found = 0, 0
     lines: deque[str] = deque(maxlen=number)
     for file in _files(path):
         with file.open("rb") as content:
-            lines.extend(line for raw in content if wanted(line := _decode(raw)))
+            for raw in content:
+                if wanted(line := _decode(raw)):
+                    lines.append(line)
+                    found += 1
             position = content.tell()
+    if model is not None and not found:
+        try:
+            _expect_known(common, model)
+        except exits.Misuse as error:
+            if not follow:
+                raise
+            # Somebody may be about to ask it by its file, or with another configuration.
+            click.echo(f"gw-cli: {printable(str(error))}; waiting for lines of it", err=True)
     for line in lines:
         _print(line)
     if follow:
         for line in _follow(path, position):
             if wanted(line):
                 _print(line)
-    elif not lines:
+    elif not found:
         click.echo(f"no lines of {model}" if model is not None else "no lines yet", err=True)
     return exits.DONE
+
+
+def _expect_known(common: Common, model: str) -> None:
+    """Refuse a name that neither the log nor the configuration knows.
+
+    Raises:
+        Misuse: It is such a name.
+    """
+    try:
+        with suppress(ConfigError):  # nobody can tell, then
+            engine_model(common, model, None)
+    except exits.Misuse:
+        name, _, context = model.rpartition("@")
+        if not name or not context.isdecimal():
+            raise
+        engine_model(common, name, None)
 
 
 def _filter(common: Common, model: str | None) -> Wanted:
