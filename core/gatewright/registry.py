@@ -14,6 +14,7 @@ from gatewright.configuration.calls import read_calls
 from gatewright.configuration.engines import remote_variant
 from gatewright.configuration.names import NAME
 from gatewright.configuration.profiles import PROFILE_FIELDS, profile_to_plain, read_profile
+from gatewright.configuration.providers import near_provider
 from gatewright.configuration.reader import ListOf, Place, Table, TableOf
 from gatewright.engines.spec import UNBOUNDED_CONTEXT_TOKENS, EngineSpec, EngineTimeouts
 from gatewright.presets import DEFAULT_MODELS, PROVIDERS, UPSTREAM_NAMES
@@ -314,9 +315,10 @@ def _read_engine(table: Table, name: str, known: ModelProfile | None) -> EngineS
         if name in UPSTREAM_NAMES:
             usual["upstream_model"] = UPSTREAM_NAMES[name]
     if "connect" not in said and "connect" not in usual:
-        providers = ", ".join(PROVIDERS)
+        providers, near = ", ".join(PROVIDERS), near_provider(table)
+        hint = f'; did you mean the provider "{near}"?' if near is not None else ""
         table.place.field("connect").report(
-            f"missing; expected the URL of the provider, or a provider whose URL is known: {providers}"
+            f"missing; expected the URL of the provider, or a provider whose URL is known: {providers}{hint}"
         )
         said = {**said, "connect": "http://127.0.0.1"}  # read on, so that all problems are seen
     return remote_variant(Table(table.place, {**usual, **said}), name, EngineTimeouts())[0]

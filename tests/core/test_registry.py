@@ -121,6 +121,11 @@ def test_misspelt_fields_get_a_hint():
     )
 
 
+def test_a_misspelt_provider_gets_a_hint():
+    (problem,) = problems({"name": "x", "provider": "opnai"})
+    assert problem.endswith('; did you mean the provider "openai"?')
+
+
 @pytest.mark.parametrize("aliases", [["ours"], ["a", "a"]])
 def test_names_of_its_own_twice(aliases):
     assert problems({**PLAIN, "aliases": aliases}) == [

@@ -7,6 +7,7 @@ from attrs import evolve
 from gatewright.config import EngineKind, plain_profile
 from gatewright.configuration.reader import Table, usable_text
 from gatewright.engines.spec import EngineSpec
+from gatewright.near_names import near_name
 from gatewright.presets import DEFAULT_MODELS, PROVIDERS, UPSTREAM_NAMES, ProviderPreset
 from gatewright.selection.profiles import ModelProfile, ProfileSource
 
@@ -27,8 +28,10 @@ def with_preset(table: Table) -> Table:
         usual["context"] = known.context_tokens
         usual["upstream_model"] = UPSTREAM_NAMES.get(known.name)
     if _CONNECT not in usual and _CONNECT not in table and "provider" in table:
+        near = near_provider(table)
+        hint = f'did you mean "{near}"? Or ' if near is not None else ""
         table.place.field("provider").report(
-            f"its URL is not known; name it in connect, or one of the providers {', '.join(sorted(PROVIDERS))}"
+            f"its URL is not known; {hint}name it in connect, or one of the providers {', '.join(sorted(PROVIDERS))}"
         )
         usual[_CONNECT] = "http://127.0.0.1"  # read on, so that all problems are seen
     given = {field: value for field, value in table.values.items() if value is not None}
@@ -53,6 +56,12 @@ def base_profile(
     if known is not None:
         return evolve(known, name=name, context_tokens=plain.context_tokens, source=ProfileSource.CONFIG)
     return plain if preset is None else evolve(plain, provider=preset.name, features=preset.features)
+
+
+def near_provider(table: Table) -> str | None:
+    """The known provider that a table's may have meant; None if there is none like it."""
+    provider = table.values.get("provider")
+    return near_name(provider, PROVIDERS) if isinstance(provider, str) else None
 
 
 def _preset(table: Table) -> ProviderPreset | None:

@@ -118,11 +118,15 @@ def test_known_models_are_known_by_their_providers_url_alone():
 
 def test_providers_that_are_not_known():
     with pytest.raises(ConfigError) as caught:
-        read({"name": "x", "provider": "opneai"})
+        read({"name": "x", "provider": "mine"})
     (problem,) = caught.value.problems
     assert problem.startswith(
         "models[1].provider: its URL is not known; name it in connect, or one of the providers"
     )
+    with pytest.raises(
+        ConfigError, match=r'its URL is not known; did you mean "openai"\? Or name it in connect'
+    ):
+        read({"name": "x", "provider": "opnai"})
     assert model(name="x", provider="mine", connect="http://10.0.0.1").profile.provider == "mine"
     with pytest.raises(ConfigError, match=r"provider: only for engine = presets\.engines\.openai"):
         read(local_model(provider="openai"))
