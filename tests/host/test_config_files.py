@@ -197,6 +197,25 @@ def test_suspicions_are_among_the_warnings_and_none_comes_twice(load):
     ]
 
 
+def test_misspelt_globals_are_suspicious_and_helpers_are_not(load):
+    models = 'server = {} models = { { name = "m", engine = "openai", connect = "http://127.0.0.1:1" } } '
+    assert load(models + "budget = { { limit = 1 } } route = {}").warnings == (
+        'budget: nothing reads this global table; did you mean "budgets"?',
+        'route: nothing reads this global table; did you mean "routes"?',
+    )
+    assert load(models + "model, common, root, defaults, function_of = {}, {}, {}, {}, {}").warnings == ()
+    assert load(models + "route = {} routes = { auto = route }").warnings == ()
+    assert load(models + "function budget() end").warnings == ()
+
+
+def test_a_misspelt_global_explains_what_is_missing(load):
+    with pytest.raises(ConfigError) as caught:
+        load('sever = {} models = { { name = "m", engine = "openai", connect = "http://127.0.0.1:1" } }')
+    assert caught.value.problems[-1] == (
+        'gatewright.lua: sever: nothing reads this global table; did you mean "server"?'
+    )
+
+
 # --- the prototype ---
 
 

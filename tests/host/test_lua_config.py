@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatewright.errors import ConfigError
 from gatewright_host import bundled
-from gatewright_host.lua_config import load_lua
+from gatewright_host.lua_config import load_lua, run_lua
 
 
 @pytest.fixture
@@ -44,6 +44,25 @@ def test_the_globals_of_a_configuration_and_no_others(load):
     source = "\n".join(f"{name} = {{ name = '{name}' }}" for name in (*names, "other"))
     assert load(source) == {name: {"name": name} for name in names}
     assert load("server = {}\nlocal routes = {}") == {"server": {}}
+
+
+def test_other_global_tables_are_named(tmp_path):
+    path = tmp_path / "gatewright.lua"
+    path.write_text(
+        """
+        setmetatable(_G, { __index = function() error("no such global") end })
+        server, budget, Sever = {}, {}, {}
+        helper, size = function() end, 1
+        rawset(_G, "a table", {})
+        rawset(_G, 1, {})
+        local own = {}
+        """
+    )
+    assert run_lua(path).other_tables == ("Sever", "budget")
+    path.write_text("server = {}")
+    assert run_lua(path).other_tables == ()
+    path.write_text('for number = 1, 1000 do _G["t" .. number] = {} end')
+    assert len(run_lua(path).other_tables) == 100
 
 
 # --- values ---

@@ -10,13 +10,13 @@ from typing import Final
 from attrs import evolve, frozen
 
 from gatewright.config import Config, Listener, ModelConfig, ServerConfig, UnixListener
-from gatewright.configuration.schema import config_warnings, read_config
+from gatewright.configuration.schema import GLOBALS, config_warnings, misspelt_globals, read_config
 from gatewright.engines.spec import EngineSpec, ProcessSpec
 from gatewright.errors import ConfigError
 from gatewright.route_config import EstimatorKind, RouteConfig
 from gatewright_host.credentials import missing_credentials
 from gatewright_host.extras import how_to_install
-from gatewright_host.lua_config import load_lua
+from gatewright_host.lua_config import run_lua
 
 FILE_NAME: Final = "gatewright.lua"
 ENV_VARIABLE: Final = "GATEWRIGHT_CONFIG"
@@ -76,13 +76,20 @@ def load_config(path: Path) -> LoadedConfig:
         ConfigError: The file cannot be loaded or is not valid.
     """
     path = path.absolute()
-    raw = load_lua(path)
+    found = run_lua(path)
+    misspelt = misspelt_globals(found.other_tables, found.values, GLOBALS)
     try:
-        written = read_config(raw)
+        written = read_config(found.values)
     except ConfigError as error:
-        raise ConfigError(tuple(f"{path.name}: {problem}" for problem in error.problems)) from None
+        # What is missing may stand there under another name.
+        raise ConfigError(tuple(f"{path.name}: {line}" for line in (*error.problems, *misspelt))) from None
     config = _resolve_config(written, path.parent)
-    warnings = [*config_warnings(config), *_socket_warnings(config.server), *missing_credentials(config)]
+    warnings = [
+        *misspelt,
+        *config_warnings(config),
+        *_socket_warnings(config.server),
+        *missing_credentials(config),
+    ]
     for model in config.models:
         warnings += _model_warnings(model)
     for route in config.routes:

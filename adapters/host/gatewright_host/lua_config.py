@@ -8,11 +8,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import frozen
+
+from gatewright.configuration.schema import GLOBALS
 from gatewright.errors import ConfigError
 from gatewright_host import bundled
-
-_GLOBALS: Final = ("server", "models", "routes", "budgets", "store", "experience", "registry")
-"""What a configuration file sets; the prelude names the same."""
 
 _RESULT: Final = "loader.gatewright.result"
 _INSTALL_LUA: Final = (
@@ -25,8 +25,26 @@ _stdout_lock: Final = threading.Lock()
 """`redirect_stdout` exchanges `sys.stdout` for the whole process; two at a time would restore each other's."""
 
 
+@frozen
+class LuaGlobals:
+    """What a configuration file has set.
+
+    Attributes:
+        values: Those of its globals that a configuration consists of, where they exist.
+        other_tables: Names of its other global tables, as many as a person would write.
+    """
+
+    values: dict[str, object]
+    other_tables: tuple[str, ...] = ()
+
+
 def load_lua(path: Path) -> dict[str, object]:
-    """Run the file and return those of its globals that a configuration consists of, where they exist.
+    """Run the file and return the values of its globals; see `run_lua`."""
+    return run_lua(path).values
+
+
+def run_lua(path: Path) -> LuaGlobals:
+    """Run the file and return its globals.
 
     Tables come as lists if all their keys are positive whole numbers (a hole is None), else as dicts; an empty
     table is an empty dict. What the file prints goes to stderr.
@@ -47,10 +65,14 @@ def load_lua(path: Path) -> dict[str, object]:
     problems = [
         _one_line(f"{path.name}: {_text(problem, errors='replace')}") for problem in result["problems"]
     ]
-    values = {name: _plain(result[name], name, path, problems) for name in _GLOBALS}
+    # The prelude names the same.
+    values = {name: _plain(result[name], name, path, problems) for name in GLOBALS}
     if problems:
         raise ConfigError(tuple(problems))
-    return {name: value for name, value in values.items() if value is not None}
+    return LuaGlobals(
+        values={name: value for name, value in values.items() if value is not None},
+        other_tables=tuple(result["others"]),  # identifiers, so they are ASCII
+    )
 
 
 def _run(path: Path) -> str:

@@ -38,11 +38,15 @@ from gatewright.configuration.routes import (
     read_routes,
 )
 from gatewright.configuration.store import EXPERIENCE_FIELDS, STORE_FIELDS, read_experience, read_store
-from gatewright.configuration.suspicions import config_warnings
+from gatewright.configuration.suspicions import config_warnings, misspelt_globals
 from gatewright.configuration.transforms import TRANSFORM_FIELDS
 from gatewright.errors import ConfigError
 
-__all__ = ["FIELD_NAMES", "SERVER_SETTINGS", "config_warnings", "read_config"]
+__all__ = ["FIELD_NAMES", "GLOBALS", "SERVER_SETTINGS", "config_warnings", "misspelt_globals", "read_config"]
+
+
+GLOBALS: Final = ("server", "models", "routes", "budgets", "store", "experience", "registry")
+"""What a configuration consists of."""
 
 
 def _host_name(value: object) -> str | None:

@@ -1,6 +1,7 @@
 """What is allowed in a configuration and yet hardly meant."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ _CONTEXT_PADDING: Final = 256
 
 _KEY_FLAGS: Final = frozenset(("--api-key", "--api-key-file"))
 
+_ALIKE: Final = 0.8
+"""From here on names are taken for the same one; `root` and `routes`, which are 0.6, are not."""
+
 _LONG_PROMPT_S: Final = 30.0
 """An engine may well read a prompt for this long, and is silent meanwhile."""
 
@@ -29,6 +33,25 @@ def config_warnings(config: Config) -> tuple[str, ...]:
             found += _remote_warnings(spec) if spec.process is None else _process_warnings(spec, spec.process)
     found += choice_warnings(config)
     return tuple(f"{label}: {text}" for label, text in found)
+
+
+def misspelt_globals(
+    others: Iterable[str], present: Collection[str], known: Collection[str]
+) -> tuple[str, ...]:
+    """Suspicions about a file's global tables that are not read: helpers mostly, which are nobody's business.
+
+    Args:
+        others: Their names.
+        present: Names of those that are read and are there: what stands there cannot be what was meant.
+        known: Names of all that are read.
+    """
+    missing = [name for name in known if name not in present]
+    found = []
+    for name in others:
+        near = get_close_matches(name.lower(), missing, n=1, cutoff=_ALIKE)
+        if near:
+            found.append(f'{name}: nothing reads this global table; did you mean "{near[0]}"?')
+    return tuple(found)
 
 
 _Suspicions = Iterator[tuple[str, str]]

@@ -4,6 +4,7 @@
 -- A configuration may redefine any global. What is needed after it has run is kept here.
 local type, tostring, pairs, ipairs, select, error = type, tostring, pairs, ipairs, select, error
 local pcall, xpcall, rawget, rawset, setmetatable, globals = pcall, xpcall, rawget, rawset, setmetatable, _G
+local next = next
 local format, byte, sub, gsub, find, match = string.format, string.byte, string.sub, string.gsub, string.find, string.match
 local sort, concat, open, getinfo = table.sort, table.concat, io.open, debug.getinfo
 local floor, huge, number_type = math.floor, math.huge, math.type
@@ -14,6 +15,8 @@ local MAX_DEPTH = 50
 local MAX_VALUES = 200000
 local MAX_PROBLEMS = 100
 local MAX_WHOLE = 2 ^ 53
+local MAX_OTHERS = 100
+local SETTINGS = { "server", "models", "routes", "budgets", "store", "experience", "registry" }
 
 -- What a configuration may use ------------------------------------------------------------------------------------
 
@@ -176,17 +179,34 @@ function encode(node, path, depth, above)
   return problem(path, "a " .. kind .. " cannot be a value")
 end
 
+local gatewright, standard = {}, {}
+
+-- Names of the file's other global tables: helpers mostly, but one may be a misspelt setting.
+local function other_tables()
+  local is_setting, names = {}, {}
+  for _, name in ipairs(SETTINGS) do is_setting[name] = true end
+  for name, value in next, globals do
+    local is_own = type(name) == "string" and type(value) == "table" and standard[name] == nil
+    if is_own and not is_setting[name] and find(name, "^[%a_][%w_]*$") then names[#names + 1] = name end
+  end
+  sort(names)
+  local quoted = {}
+  for index = 1, #names < MAX_OTHERS and #names or MAX_OTHERS do quoted[index] = quote(names[index]) end
+  return "[" .. concat(quoted, ",") .. "]"
+end
+
 local function encode_result(failure)
   local parts = {}
   if failure then
     parts[1] = '"serror":' .. quote(failure)
   else
-    for _, name in ipairs({ "server", "models", "routes", "budgets", "store", "experience", "registry" }) do
+    for _, name in ipairs(SETTINGS) do
       parts[#parts + 1] = quote("s" .. name) .. ":" .. encode(rawget(globals, name), name, 1, {})
     end
     local lines = {}
     for index, text in ipairs(problems) do lines[index] = quote(text) end
     parts[#parts + 1] = '"sproblems":[' .. concat(lines, ",") .. "]"
+    parts[#parts + 1] = '"sothers":' .. other_tables()
   end
   return "{" .. concat(parts, ",") .. "}"
 end
@@ -234,7 +254,6 @@ function os.exit()
   error("os.exit is not for configuration files; call error with a text", 2)
 end
 
-local gatewright, standard = {}, {}
 loader.gatewright = gatewright
 
 -- The helper runs the configuration with `dofile` next; this is where its error can still be told from its output.
