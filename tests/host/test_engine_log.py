@@ -26,6 +26,13 @@ from gatewright_host.engine_log import (
         ("1.22.333.444 D cmn  something: failed", Severity.DEBUG),
         ("E llama_model_load: error loading model", Severity.ERROR),
         ("W llama: n_ctx_seq < n_ctx_train", Severity.WARNING),
+        (
+            "0.00.559.516 W slot   operator(): id  3 | task 9 | need to evaluate at least 1 token for each active slot "
+            "(n_past = 16, task.n_tokens() = 16)",
+            Severity.INFO,
+        ),
+        ("0.00.559.517 W slot   operator(): id  3 | task 9 | n_past was set to 15", Severity.INFO),
+        ("0.00.559.517 W slot   operator(): id  3 | task 9 | input truncated", Severity.WARNING),
         ("error: unknown argument: --foo", Severity.ERROR),
         ("ggml_backend_alloc: cudaMalloc failed: out of memory", Severity.ERROR),
         ("terminate called after throwing an instance of 'std::bad_alloc'", Severity.ERROR),

@@ -29,6 +29,8 @@ _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # llama.cpp: `0.00.123.456 E srv  load_model: ...`, older builds `E srv ...`, both with or without the time.
 _LLAMA_PREFIX: Final = re.compile(r"^(?:\d+(?:\.\d+){2,3} )?([DIWE]) ")
+# What llama.cpp warns of with every prompt that its cache holds entirely: two lines each, and nothing to be done about them.
+_ROUTINE: Final = re.compile(r"need to evaluate at least 1 token\b|\bn_past was set to \d+")
 _ERROR: Final = re.compile(
     r"^traceback \(most recent call last\)|^[\w.]*(?:error|exception|exit|interrupt)\b:"
     r"|\b(?:error|fatal|panic|critical|failed|aborted|segmentation fault|terminate called)\b|out of memory",
@@ -59,10 +61,14 @@ _LEVELS: Final = {
 
 
 def read_severity(line: str) -> Severity:
-    """How grave a cleaned line is, by llama.cpp's level letter where there is one, else by its words."""
+    """How grave a cleaned line is, by llama.cpp's level letter where there is one, else by its words.
+
+    Warnings that come with every repeated prompt are information: they would drown those that mean something.
+    """
     prefix = _LLAMA_PREFIX.match(line)
     if prefix is not None:
-        return _LETTERS[prefix[1]]
+        severity = _LETTERS[prefix[1]]
+        return Severity.INFO if severity is Severity.WARNING and _ROUTINE.search(line) else severity
     if _ERROR.search(line):
         return Severity.ERROR
     if _WARNING.search(line):
