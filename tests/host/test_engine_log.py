@@ -27,8 +27,7 @@ from gatewright_host.engine_log import (
         ("E llama_model_load: error loading model", Severity.ERROR),
         ("W llama: n_ctx_seq < n_ctx_train", Severity.WARNING),
         (
-            "0.00.559.516 W slot   operator(): id  3 | task 9 | need to evaluate at least 1 token for each active slot "
-            "(n_past = 16, task.n_tokens() = 16)",
+            "0.00.559.516 W slot   operator(): id  3 | task 9 | need to evaluate at least 1 token for",
             Severity.INFO,
         ),
         ("0.00.559.517 W slot   operator(): id  3 | task 9 | n_past was set to 15", Severity.INFO),
