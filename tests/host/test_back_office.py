@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from attrs import evolve
 
+from gatewright.accounting.outcomes import Feedback, ModelOutcome
 from gatewright.accounting.spending import BudgetConfig, Charge
 from gatewright.api.facts import ApiFormat, RequestFacts
-from gatewright.commands import Outcome, RecordRequest, ReserveSpend
+from gatewright.commands import EstimateComplexity, Outcome, RecordRequest, ReserveSpend
 from gatewright.config import Config
-from gatewright.events import SpendUnknown
+from gatewright.events import ComplexityEstimated, SpendUnknown
 from gatewright.ids import CommandId, RequestId
-from gatewright.route_config import JudgeConfig, StoreConfig
+from gatewright.route_config import EstimatorConfig, EstimatorKind, JudgeConfig, RouteConfig, StoreConfig
 from gatewright.wire.server import RequestHead
 from gatewright_host.back_office import MOST_WAITING_BYTES, BackOffice, KeptAnswer
 from gatewright_host.own_questions import OwnQuestions, QuestionFailed
 from gatewright_host.state_dir import StateDir
 from gatewright_host.upstream_calls import ClientRequest
+from tests.support.host import until_blocking
 
 ANSWER = KeptAnswer(
     ((b"content-type", b"application/json"),),
@@ -162,5 +165,38 @@ def test_the_figures_have_no_budget_that_was_removed(tmp_path: Path, judge: Judg
         shown = office.metrics.render()[1]
         assert b'gatewright_budget_reserved_usd{account="kept"} 0.5' in shown
         assert b"gone" not in shown
+    finally:
+        office.close()
+
+
+def test_feedback_reaches_the_learned_estimator_whoever_took_it(tmp_path: Path, judge: Judge) -> None:
+    pytest.importorskip("sklearn")
+    route = RouteConfig(name="auto", estimator=EstimatorConfig(kind=EstimatorKind.LEARNED))
+    office = BackOffice(Config(models=(), routes=(route,)), StateDir.at(tmp_path), lambda _: None, judge.ask)
+    office.start()
+    try:
+        asked = request(b'{"messages": [{"role": "user", "content": "Prove the theorem about rings"}]}')
+        ids = [RequestId(f"r{number}") for number in range(32)]
+        for request_id in ids:
+            outcome = ModelOutcome(request_id=request_id, model="weak", success=True, at=time.monotonic())
+            answered = evolve(record(), request_id=request_id, model="weak", judge=None, outcomes=(outcome,))
+            office.record(answered, asked, None)
+        assert office.keeper.flush(30)
+        for request_id in ids:
+            office.keeper.store.add_feedback(
+                Feedback(request_id=request_id, score=0.0, at=time.time(), by="somebody")
+            )
+        question = EstimateComplexity(
+            command_id=CommandId(1),
+            request_id=RequestId("new"),
+            estimator=EstimatorConfig(kind=EstimatorKind.LEARNED, min_outcomes=1),
+            candidates=("weak",),
+        )
+
+        def is_known_to_fail() -> bool:
+            told = office.estimate(question, asked)
+            return isinstance(told, ComplexityEstimated) and told.chances["weak"] < 0.3
+
+        until_blocking(is_known_to_fail)
     finally:
         office.close()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from gatewright.events import ComplexityEstimated, EstimationFailed
 from gatewright.ids import CommandId, RequestId
 from gatewright.route_config import EstimatorConfig, EstimatorKind
 from gatewright_host.estimators import Estimators, LearnedEstimator
+from gatewright_host.estimators import learned as learned_module
 from gatewright_host.estimators.custom import EstimatorError
 from gatewright_host.estimators.learned import FILE_NAME
 
@@ -130,6 +132,69 @@ def test_it_is_saved_by_itself(tmp_path):
     assert learned.outcomes == 0  # waits for the library
     teach(learned, 64)
     assert LearnedEstimator(tmp_path).outcomes == 64
+
+
+def test_it_is_saved_by_itself_where_each_request_asks_it_first(tmp_path):
+    learned = LearnedEstimator(tmp_path)
+    assert learned.outcomes == 0  # waits for the library
+    for model, text, success in outcomes(130):
+        with suppress(EstimatorError):  # too few at first
+            learned.predict(CANDIDATES, text)
+        learned.learn(model, text, success)
+    assert LearnedEstimator(tmp_path).outcomes == 128
+
+
+def test_a_few_outcomes_are_saved_after_a_while(tmp_path, monkeypatch):
+    learned = LearnedEstimator(tmp_path)
+    assert learned.outcomes == 0
+    monkeypatch.setattr(learned_module, "_SAVE_AFTER_S", 0.0)
+    teach(learned, 16)
+    assert LearnedEstimator(tmp_path).outcomes == 16
+
+
+def test_feedback_counts_instead_of_what_was_believed(tmp_path):
+    learned, other = LearnedEstimator(tmp_path), LearnedEstimator(tmp_path)
+    assert (learned.outcomes, other.outcomes) == (0, 0)
+    for number, (model, text, success) in enumerate(outcomes(200)):
+        with suppress(EstimatorError):
+            learned.predict(CANDIDATES, text)
+        if number % 3 == 0:  # it is faster than the outcome
+            learned.take_feedback(f"r{number}", success)
+        learned.learn(model, text, success=True, request_id=f"r{number}")
+        learned.take_feedback(f"r{number}", success)
+        learned.take_feedback(f"r{number}", success)
+        learned.take_feedback(f"of others {number}", success=False)
+    told = learned.predict(CANDIDATES, HARD).chances
+    assert told["weak"] < 0.35
+    assert told["strong"] > 0.75
+    assert learned.predict(CANDIDATES, EASY).chances["weak"] > 0.75
+    learned.close()
+    assert other.predict(CANDIDATES, HARD).chances == pytest.approx(told, abs=0.02)
+    assert other.outcomes == 200, "each counts once"
+
+
+def test_feedback_that_comes_much_later_turns_what_was_learned():
+    learned = LearnedEstimator()
+    told = outcomes(300)
+    for number, (model, text, _) in enumerate(told):
+        learned.learn(model, text, success=True, request_id=f"r{number}")
+    assert learned.predict(CANDIDATES, HARD).chances["weak"] > 0.9
+    for number, (_, _, success) in enumerate(told):
+        learned.take_feedback(f"r{number}", success)
+    chances = learned.predict(CANDIDATES, HARD).chances
+    assert chances["weak"] < chances["strong"] - 0.2
+
+
+def test_a_new_candidate_is_known_soon_however_much_was_learned_of_others():
+    learned = LearnedEstimator()
+    chance = random.Random(1)
+    for number in range(1000):
+        learned.learn("weak", f"{HARD} {chance.randint(0, 999)}", success=number % 20 == 0)
+    for _ in range(100):
+        learned.learn("new", f"{HARD} {chance.randint(0, 999)}", success=True)
+    chances = learned.predict(("weak", "new"), HARD).chances
+    assert chances["weak"] < 0.2
+    assert chances["new"] > chances["weak"] + 0.3
 
 
 def test_what_several_processes_learned_is_worth_as_much_as_what_one_did(tmp_path):

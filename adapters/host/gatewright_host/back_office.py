@@ -22,6 +22,7 @@ from gatewright.events import (
     ComplexityEstimated,
     EstimationFailed,
     GatewayEvent,
+    OutcomesLearnt,
     SpendRefused,
     SpendReserved,
     SpendUnknown,
@@ -100,7 +101,8 @@ class BackOffice:
         *,
         on_config: Callable[[Config], None] | None = None,
     ) -> None:
-        self.keeper: Final = Keeper(config, state, submit, on_config=on_config)
+        self._submit = submit
+        self.keeper: Final = Keeper(config, state, self._hear, on_config=on_config)
         self.estimators: Final = Estimators(state.path)
         self.metrics: Metrics | None = None
         self.questions: Final = OwnQuestions()
@@ -222,10 +224,24 @@ class BackOffice:
             score = self._judge(record, record.judge, work.request, work.answer)
         if self._learns:
             text = _excerpt(work.request)
+            answered = [outcome for outcome in record.outcomes if outcome.success][-1:]
             for outcome in record.outcomes:
                 if outcome.is_available:
                     is_good = score is None or score >= GOOD_SCORE
-                    self.estimators.learn(outcome.model, text, outcome.success and is_good, task=record.task)
+                    self.estimators.learn(
+                        outcome.model,
+                        text,
+                        outcome.success and is_good,
+                        task=record.task,
+                        request_id=record.request_id if outcome in answered else "",
+                    )
+
+    def _hear(self, event: GatewayEvent) -> None:
+        """What the keeper has to tell; called by its thread."""
+        if isinstance(event, OutcomesLearnt) and self._learns:
+            for said in event.feedback:
+                self.estimators.take_feedback(said.request_id, said.score >= GOOD_SCORE)
+        self._submit(event)
 
     def _judge(
         self, record: RecordRequest, judge: JudgeConfig, request: ClientRequest, answer: KeptAnswer

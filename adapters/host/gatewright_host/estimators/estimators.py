@@ -51,7 +51,7 @@ class Estimators:
             reason = f"{command.estimator.kind.value}: {type(error).__name__}: {error}"
             return EstimationFailed(command_id=command.command_id, reason=reason)
 
-    def learn(self, model: str, text: str, success: bool, *, task: str = "") -> None:
+    def learn(self, model: str, text: str, success: bool, *, task: str = "", request_id: str = "") -> None:
         """Take in an outcome; usually 0.1 ms, now and then some milliseconds: not on a request's path.
 
         Args:
@@ -59,8 +59,13 @@ class Estimators:
             text: Of the prompt, as for `estimate`.
             success: Whether it did well.
             task: Name of the task; empty where there is none.
+            request_id: Of the request whose answer it is; empty if feedback is not about this one.
         """
-        self._learned.learn(model, text, success, task=task)
+        self._learned.learn(model, text, success, task=task, request_id=request_id)
+
+    def take_feedback(self, request_id: str, success: bool) -> None:
+        """What somebody says of an answer."""
+        self._learned.take_feedback(request_id, success)
 
     def close(self) -> None:
         """Write what was learned."""

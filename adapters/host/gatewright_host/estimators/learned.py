@@ -6,15 +6,16 @@ import logging
 import os
 import random
 import threading
+import time
 import zipfile
 import zlib
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import define, frozen
 
 from gatewright.selection.complexity import ComplexityEstimate
 from gatewright.selection.complexity_heuristic import DEFAULT_THRESHOLDS, complexity_at, confidence_at
@@ -31,6 +32,13 @@ MOST_FILE_BYTES: Final = 4_000_000
 BATCH: Final = 16
 """Outcomes that are learned at a time; one by one costs ten times as much."""
 _SAVE_EVERY: Final = 64
+_SAVE_AFTER_S: Final = 10.0
+"""Fewer outcomes are saved with the first that comes so long after the last time."""
+CORRECTED_AT_A_TIME: Final = 4
+"""Corrections for which the mean that predicts takes one step: it has gone as far already in the wrong direction."""
+CORRECTED: Final = 3
+"""So often is learned what feedback makes of an outcome that was taken for something else before."""
+_MOST_EARLY: Final = 1024
 REPEATED: Final = 4
 """Earlier outcomes that are learned once more, for each new one: with few outcomes, one look at each is too little."""
 REMEMBERED: Final = 4096
@@ -55,6 +63,31 @@ class Prediction:
     chances: dict[str, float]
 
 
+@define(eq=False)
+class _Seen:
+    """One outcome.
+
+    Attributes:
+        model: Candidate that answered.
+        task: Name of the task.
+        text: Of the prompt; forgotten once its features are known.
+        success: Whether it did well, as far as is known.
+        features: Of the prompt, once it was learned.
+    """
+
+    model: str
+    task: str
+    text: str
+    success: bool
+    features: "Features | None" = None
+
+    @property
+    def outcome(self) -> "tuple[str, Features, bool]":
+        """As a model learns it."""
+        assert self.features is not None
+        return self.model, self.features, self.success
+
+
 class LearnedEstimator:
     """Learns candidates' chances from outcomes. For any thread; of the prompts it keeps hashes of words, no text.
 
@@ -76,9 +109,14 @@ class LearnedEstimator:
         self._model: LearnedModel | None = None
         self._mark: tuple[int, int] | None = None
         self._warned = False
-        self._waiting: deque[tuple[str, str, str, bool]] = deque(maxlen=_MOST_WAITING)
-        self._unsaved: list[tuple[str, Features, bool]] = []
-        self._remembered: deque[tuple[str, Features, bool]] = deque(maxlen=REMEMBERED)
+        self._waiting: deque[_Seen] = deque(maxlen=_MOST_WAITING)
+        self._corrected: deque[_Seen] = deque(maxlen=REMEMBERED)
+        self._unsaved: list[_Seen] = []
+        self._unsaved_corrections: list[_Seen] = []
+        self._saved_at = time.monotonic()
+        self._remembered: deque[_Seen] = deque(maxlen=REMEMBERED)
+        self._by_request: OrderedDict[str, _Seen] = OrderedDict()
+        self._early: OrderedDict[str, bool] = OrderedDict()
 
     @property
     def outcomes(self) -> int:
@@ -90,7 +128,7 @@ class LearnedEstimator:
             self._take_in()
             return 0 if self._model is None else self._model.outcomes
 
-    def learn(self, model: str, text: str, success: bool, *, task: str = "") -> None:
+    def learn(self, model: str, text: str, success: bool, *, task: str = "", request_id: str = "") -> None:
         """Remember an outcome; it is learned with the next few, by whoever brings the last of them.
 
         Args:
@@ -98,15 +136,43 @@ class LearnedEstimator:
             text: Of the prompt.
             success: Whether it did well.
             task: Name of the task; empty where there is none.
+            request_id: Of the request whose answer it is, by which feedback finds it; empty if none can.
         """
         self._begin_to_load()
         with self._lock:
-            if self._missing is None:
-                self._waiting.append((model, task, text, success))
+            if self._missing is not None:
+                return
+            seen = _Seen(model, task, text, self._early.pop(request_id, success))
+            self._waiting.append(seen)
+            if request_id:
+                self._by_request[request_id] = seen
+                if len(self._by_request) > REMEMBERED:
+                    self._by_request.popitem(last=False)
             if len(self._waiting) >= BATCH:
                 self._take_in()
-                if len(self._unsaved) >= _SAVE_EVERY:
-                    self.save()
+            unsaved = len(self._waiting) + len(self._unsaved) + len(self._unsaved_corrections)
+            if unsaved >= _SAVE_EVERY or (
+                unsaved and time.monotonic() - self._saved_at >= _SAVE_AFTER_S and self._model is not None
+            ):
+                self.save()
+
+    def take_feedback(self, request_id: str, success: bool) -> None:
+        """What somebody says of an answer takes the place of what was believed of it, as long as its prompt is remembered.
+
+        Args:
+            request_id: Of the request.
+            success: Whether the answer was good.
+        """
+        with self._lock:
+            seen = self._by_request.get(request_id)
+            if seen is None:  # somebody else's, or not heard of yet
+                self._early[request_id] = success
+                if len(self._early) > _MOST_EARLY:
+                    self._early.popitem(last=False)
+            elif seen.success != success:
+                seen.success = success
+                if seen.features is not None:
+                    self._corrected.append(seen)
 
     def predict(
         self,
@@ -162,22 +228,22 @@ class LearnedEstimator:
         """Write what was learned; what other processes have written meanwhile is taken in first."""
         with self._lock:
             self._take_in()
-            if self._path is None or self._model is None or not self._unsaved:
+            if self._path is None or self._model is None or not (self._unsaved or self._unsaved_corrections):
                 return
+            self._saved_at = time.monotonic()
             try:
                 with _alone(self._path):
-                    if self._mark != _mark(self._path) and (theirs := self._read(self._path)) is not None:
-                        self._teach(theirs, self._unsaved)
-                        self._model = theirs
+                    self._refresh()
                     self._write(self._path, self._model)
             except OSError as error:
                 if not self._warned:
                     _logger.warning("What was learned cannot be written to %s: %s", self._path, error)
                 self._warned = True
-                del self._unsaved[:-REMEMBERED]
+                del self._unsaved[:-REMEMBERED], self._unsaved_corrections[:-REMEMBERED]
             else:
                 self._warned = False
                 self._unsaved.clear()
+                self._unsaved_corrections.clear()
 
     def close(self) -> None:
         """Save it for the last time."""
@@ -213,10 +279,14 @@ class LearnedEstimator:
             self._loaded.set()
 
     def _refresh(self) -> None:
-        """Take over the file if it is another one than was read or written last, and nothing of ours would be lost."""
-        if self._path is None or self._model is None or self._unsaved or self._mark == _mark(self._path):
+        """Take over the file if it is another one than was read or written last, and what is ours into it."""
+        if self._path is None or self._model is None or self._mark == _mark(self._path):
             return
-        self._model = self._read(self._path) or self._model
+        theirs = self._read(self._path)
+        if theirs is not None:
+            self._teach(theirs, self._unsaved)
+            self._correct(theirs, self._unsaved_corrections)
+            self._model = theirs
 
     def _take_in(self) -> None:
         """Learn what waits, if the library is there."""
@@ -224,15 +294,20 @@ class LearnedEstimator:
             return
         while self._waiting:
             fresh = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            seen = [
-                (model, self._model.features(text, task), success) for model, task, text, success in fresh
-            ]
-            self._teach(self._model, seen)
-            self._remembered.extend(seen)
+            for seen in fresh:
+                seen.features, seen.text = self._model.features(seen.text, seen.task), ""
+            self._teach(self._model, fresh)
+            self._remembered.extend(fresh)
             if self._path is not None:
-                self._unsaved.extend(seen)
+                self._unsaved.extend(fresh)
+        if self._corrected:
+            corrected = list(self._corrected)
+            self._corrected.clear()
+            self._correct(self._model, corrected)
+            if self._path is not None:
+                self._unsaved_corrections.extend(corrected)
 
-    def _teach(self, model: "LearnedModel", seen: "Sequence[tuple[str, Features, bool]]") -> None:
+    def _teach(self, model: "LearnedModel", seen: Sequence[_Seen]) -> None:
         """Have outcomes learned, a few at a time and some earlier ones with them.
 
         What was learned by itself and what is merged into the model of another process has to be learned in the same way: else
@@ -240,7 +315,16 @@ class LearnedEstimator:
         """
         for start in range(0, len(seen), BATCH):
             batch, known = seen[start : start + BATCH], self._remembered
-            model.learn(batch, self._chance.choices(known, k=REPEATED * len(batch)) if known else ())
+            again = self._chance.choices(known, k=REPEATED * len(batch)) if known else ()
+            model.learn([each.outcome for each in batch], [each.outcome for each in again])
+
+    def _correct(self, model: "LearnedModel", corrected: Iterable[_Seen]) -> None:
+        """Have learned what was learned otherwise."""
+        outcomes, known = [each.outcome for each in corrected], self._remembered
+        for start in range(0, len(outcomes), CORRECTED_AT_A_TIME):
+            few = outcomes[start : start + CORRECTED_AT_A_TIME]
+            again = self._chance.choices(known, k=REPEATED * len(few)) if known else ()
+            model.learn_better([*few * CORRECTED, *(each.outcome for each in again)])
 
     def _read(self, path: Path) -> "LearnedModel | None":
         """The model of the file; None if there is no good one."""

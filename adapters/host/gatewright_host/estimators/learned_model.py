@@ -39,6 +39,8 @@ _RATE: Final = 0.1
 _SHRINKAGE: Final = 3e-4
 _MEAN_SHARE: Final = 0.01
 """Share of the newest weights in the mean that predicts: single steps are noise."""
+_OUTCOMES_OF_A_STEP: Final = 16
+"""So many are usually learned at a time; a candidate's part of the mean takes a step for each so many of its outcomes."""
 _LEAST, _MOST = 0.02, 0.98
 """Nobody is as sure as a logistic regression."""
 
@@ -119,10 +121,32 @@ class LearnedModel:
         self.outcomes += len(known)
         for candidate, _, _ in known:
             self.candidates[candidate] += 1
+        self._follow(known)
+
+    def learn_better(self, outcomes: Iterable[Outcome]) -> None:
+        """Take in what has come of outcomes that were learned before and taken for something else; they count once."""
+        known = [outcome for outcome in outcomes if outcome[0] in self._slots]
+        if known:
+            self._fit(known)
+            self._follow(known)
+
+    def _follow(self, outcomes: Iterable[Outcome]) -> None:
+        """Have the mean that predicts follow the newest weights, which these outcomes have moved."""
         self._steps += 1
         share = max(_MEAN_SHARE, 1 / self._steps)
-        self._weights += share * (self._line.coef_[0] - self._weights)
+        newest = self._line.coef_[0]
+        behind = newest - self._weights
+        self._weights += share * behind
         self._intercept += share * (float(self._line.intercept_[0]) - self._intercept)
+        moved: dict[str, list[Any]] = {}
+        for candidate, features, _ in outcomes:
+            # However much was learned of others: what is a candidate's own begins with its own first outcome.
+            if _OUTCOMES_OF_A_STEP / (_OUTCOMES_OF_A_STEP + self.candidates[candidate]) > share:
+                moved.setdefault(candidate, []).append(self._own_places(candidate, features))
+        for candidate, places in moved.items():
+            own = np.unique(np.concatenate(places))
+            own_share = _OUTCOMES_OF_A_STEP / (_OUTCOMES_OF_A_STEP + self.candidates[candidate])
+            self._weights[own] += (own_share - share) * behind[own]
 
     def chance(self, candidate: str, features: Features) -> float:
         """A candidate's chance of success, 0.02 to 0.98; of an unknown one, anybody's."""
@@ -184,12 +208,16 @@ class LearnedModel:
             return np.concatenate((features.places, counts)), np.concatenate(
                 (features.values, features.counts)
             )
-        turned = (features.places + _turn(candidate)) % _WORDS + _WORDS
-        places = np.concatenate((features.places, turned, counts, counts + (slot + 1) * _COUNTS))
+        places = np.concatenate((features.places, counts, self._own_places(candidate, features)))
         own = features.counts * _OWN_SCALE
         own[-1] = 1.0  # how good it is at all is learned at full speed
-        values = np.concatenate((features.values, features.values * _OWN_SCALE, features.counts, own))
+        values = np.concatenate((features.values, features.counts, features.values * _OWN_SCALE, own))
         return places, values
+
+    def _own_places(self, candidate: str, features: Features) -> Any:
+        """Where a prompt's features are for one candidate alone."""
+        counts = np.arange(_COUNTS) + 2 * _WORDS + (self._slots[candidate] + 1) * _COUNTS
+        return np.concatenate(((features.places + _turn(candidate)) % _WORDS + _WORDS, counts))
 
     def _fit(self, outcomes: Sequence[Outcome]) -> None:
         if not outcomes:
