@@ -332,7 +332,9 @@ def _refused(
         budget=use.charge.account,
         resets_at=math.ceil(resets_s),
     ).problem
-    return SpendRefused(command_id=command.command_id, problem=problem, left_usd=left, is_reserved=is_reserved)
+    return SpendRefused(
+        command_id=command.command_id, problem=problem, left_usd=left, is_reserved=is_reserved
+    )
 
 
 _PERIOD_NAMES: Final = {WindowKind.CALENDAR: "calendar", WindowKind.ROLLING: "last"}
