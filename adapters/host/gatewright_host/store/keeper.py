@@ -221,6 +221,7 @@ class Keeper:
         """Look at what was written, by this process's management too, now rather than within a second."""
         self._shared.must_look = True
         self._shared.wake.set()
+        self._shared.hurry.set()
 
     def replace_config(self, config: Config) -> Config:
         """Take another configuration; whether there is a store, and which, stays as it was at the start.
@@ -241,8 +242,8 @@ class Keeper:
         give_up_at = time.monotonic() + timeout_s
         with shared.written:
             while self._is_running and len(shared.backlog):
-                shared.must_hurry = True
                 shared.wake.set()
+                shared.hurry.set()
                 left_s = give_up_at - time.monotonic()
                 if left_s <= 0 or not shared.written.wait(left_s):
                     break
@@ -259,6 +260,7 @@ class Keeper:
             return
         shared.closing.set()
         shared.wake.set()
+        shared.hurry.set()
         thread.join(timeout_s)
         self._workers.stop()
         if len(shared.backlog):

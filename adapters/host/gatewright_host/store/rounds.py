@@ -132,13 +132,14 @@ class Rounds:
         shared.wake.wait(max(due_at - time.monotonic(), 0.0))
         if not shared.wake.is_set():
             return
-        if len(shared.backlog) < _BATCH and not shared.must_hurry and not shared.must_look:
-            shared.closing.wait(self._pace.money_s if shared.has_money else self._pace.batch_s)
+        if len(shared.backlog) < _BATCH:
+            shared.hurry.wait(self._pace.money_s if shared.has_money else self._pace.batch_s)
         shared.wake.clear()
 
     def _write(self) -> None:
         shared = self._shared
         shared.has_money = False
+        shared.hurry.clear()
         while batch := shared.backlog.batch(_BATCH):
             try:
                 self._store.write(batch)
@@ -151,7 +152,6 @@ class Rounds:
             self._notify()
             if len(batch) < _BATCH:
                 break
-        shared.must_hurry = False
 
     def _write_singly(self, batch: list[Written], error: Exception) -> None:
         """After a batch was refused: find the record that is to blame, unless it is the store itself."""

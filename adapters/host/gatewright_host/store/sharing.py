@@ -52,7 +52,7 @@ class Shared:
         ready: The past has been read.
         written: Notified whenever records have been written.
         has_money: Budgets wait for one of the records.
-        must_hurry: Somebody waits until all is written.
+        hurry: Somebody waits for what the thread does: nothing is to be collected first.
         must_look: Somebody wants what was written elsewhere at once.
     """
 
@@ -65,5 +65,5 @@ class Shared:
         self.ready = threading.Event()
         self.written = threading.Condition()
         self.has_money = False
-        self.must_hurry = False
+        self.hurry = threading.Event()
         self.must_look = False
