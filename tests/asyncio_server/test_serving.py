@@ -139,8 +139,12 @@ def test_errors_are_openais(gateway: Gateway) -> None:
 
 
 def test_a_vanished_client_frees_the_engine(gateway: Gateway) -> None:
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100_000}
-    body["max_tokens"] = 400
-    with stream_lines(gateway, body) as response:
-        response.read(10)
-    wait_until(lambda: " canceled " in gateway.log, "the request is canceled")
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 400}
+
+    def leave() -> bool:
+        with stream_lines(gateway, body) as response:
+            response.read(10)
+        return " canceled " in gateway.log
+
+    # On a busy machine the whole answer may be there before we have gone.
+    wait_until(leave, "a request is canceled")
