@@ -21,6 +21,7 @@ from gatewright.events import (
 from gatewright.route_config import ExperimentState
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store import Store, StoreError, backlog, tables
+from gatewright_host.store import keeper as keeper_module
 from gatewright_host.store.sharing import Pace
 from tests.host.store.keepers import PATIENCE_S, QUICK, UNREACHABLE, config_of, keeping, until
 from tests.host.store.stored import charge, ended, reserving
@@ -90,15 +91,18 @@ def test_reservations_are_made_and_settled(url: str, state: StateDir) -> None:
 
 
 def test_one_thing_after_the_other_is_never_refused_for_what_the_one_before_had_reserved(
-    url: str, state: StateDir
+    url: str, state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(url)
-    with keeping(state, config, pace=Pace()) as (one, _), keeping(state, config, pace=Pace()) as (other, _):
+    monkeypatch.setattr(keeper_module, "_SETTLED_S", PATIENCE_S)
+    slow = Pace(reserve_s=PATIENCE_S)
+    with keeping(state, config, pace=slow) as (one, _), keeping(state, config, pace=slow) as (other, _):
         for number in range(8):
             keeper, name = (one, other)[number % 2], f"r{number}"
             assert isinstance(keeper.reserve(reserving(name, 0.75, charge())), SpendReserved), number
             keeper.record(ended(name, 0.03125, charge()))
         assert isinstance(one.reserve(reserving("under way", 0.75, charge())), SpendReserved)
+        monkeypatch.setattr(keeper_module, "_SETTLED_S", 0.05)
         refused = other.reserve(reserving("too much", 0.75, charge()))
         assert isinstance(refused, SpendRefused)
         assert refused.is_reserved

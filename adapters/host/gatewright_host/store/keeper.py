@@ -29,7 +29,7 @@ _RESERVE_WORKERS: Final = 4
 _OPEN_S: Final = 10.0
 """Longest wait of whoever needs the store itself while it is being opened."""
 _AGAIN_S: Final = 0.02
-_SETTLED_S: Final = 0.15
+_SETTLED_S: Final = 0.5
 """Longest wait for what has ended to be settled, before money counts as reserved by what has not."""
 
 
@@ -138,7 +138,7 @@ class Keeper:
     def _reserve(self, command: ReserveSpend) -> SpendReserved | SpendRefused:
         wait_s = self._pace.reserve_s
         give_up_at = time.monotonic() + wait_s
-        settled_at = time.monotonic() + _SETTLED_S
+        settled_at, pause_s = time.monotonic() + _SETTLED_S, _AGAIN_S
         store = self._opened_store(wait_s)
         if command.charges:
             self._reserved.add(command.request_id)
@@ -153,7 +153,8 @@ class Keeper:
                 if self.waiting:
                     self.flush(_SETTLED_S)
                 else:
-                    self._shared.closing.wait(_AGAIN_S)
+                    self._shared.closing.wait(pause_s)
+                    pause_s *= 2  # whoever is to settle it needs the database, too
             except TimeoutError:
                 raise StoreBusy("the store did not answer in time") from None
             except StoreBusy:
