@@ -1,9 +1,11 @@
 """Writing down what came of requests."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from attrs import frozen
 from sqlalchemy import Connection, select
 
 from gatewright.accounting.outcomes import ModelOutcome
@@ -13,31 +15,63 @@ from gatewright_host.store.tables import outcomes, requests
 from gatewright_host.store.upserts import insert_many
 from gatewright_host.store.vocabulary import Written
 
+_AT_A_TIME: Final = 10
+_ASIDE_S: Final = 0.0002
 _MOST: Final = 2**62
 """Largest number of tokens that is written: upstreams may say what they like."""
 
 
-def write(connection: Connection, written: Sequence[Written], writer: str) -> None:
+@frozen
+class Rows:
+    """A request as the tables are to have it.
+
+    Attributes:
+        written: The request.
+        request: Its row.
+        outcomes: Those of what came of it.
+    """
+
+    written: Written
+    request: dict[str, object]
+    outcomes: list[dict[str, object]]
+
+
+def rows_of(written: Sequence[Written], writer: str) -> list[Rows]:
+    """What is to be written; made before the transaction, which others wait for.
+
+    Now and then it stands aside for a moment: requests are served by other threads of this process, and would else wait
+    for this one with each of their system calls.
+
+    Args:
+        written: The requests.
+        writer: Id of the owner that writes.
+    """
+    rows = []
+    for number, each in enumerate(written, 1):
+        outcome_rows = [_outcome_row(each, outcome, writer) for outcome in each.record.outcomes]
+        rows.append(Rows(each, _request_row(each, writer), outcome_rows))
+        if number % _AT_A_TIME == 0:
+            time.sleep(_ASIDE_S)
+    return rows
+
+
+def write(connection: Connection, rows: Sequence[Rows]) -> None:
     """Write requests down and settle them; those that were written before only lose what they have reserved.
 
     Args:
         connection: In a transaction.
-        written: The requests.
-        writer: Id of the owner that writes.
+        rows: The requests.
     """
-    by_id = {each.record.request_id: each for each in written}
+    by_id = {each.written.record.request_id: each for each in rows}
     if not by_id:
         return
     # Nobody else writes these meanwhile: a record has one writer at a time, and what is spooled goes through its lock.
     known = select(requests.c.request_id).where(requests.c.request_id.in_(by_id))
     present = set(connection.execute(known).scalars())
-    new = [each for request_id, each in by_id.items() if request_id not in present]
-    insert_many(connection, requests, [_request_row(each, writer) for each in new])
-    insert_many(
-        connection,
-        outcomes,
-        [_outcome_row(each, outcome, writer) for each in new for outcome in each.record.outcomes],
-    )
+    new_rows = [each for request_id, each in by_id.items() if request_id not in present]
+    insert_many(connection, requests, [each.request for each in new_rows])
+    insert_many(connection, outcomes, [outcome for each in new_rows for outcome in each.outcomes])
+    new = [each.written for each in new_rows]
     ledger.settle(
         connection,
         [

@@ -83,8 +83,9 @@ class Store:
             written: The requests.
             of_others: Other programs had them: they are news to whoever follows this store.
         """
+        rows = records.rows_of(written, SPOOLED if of_others else self.owner)
         with self._database.writing() as connection:
-            records.write(connection, written, SPOOLED if of_others else self.owner)
+            records.write(connection, rows)
 
     def find_request(self, request_id: str) -> StoredRequest | None:
         """A request that was written down."""
