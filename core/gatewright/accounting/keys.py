@@ -22,6 +22,7 @@ from gatewright.configuration.reader import (
     real,
     usable_text,
 )
+from gatewright.configuration.windows import WindowValue
 from gatewright.errors import Problem, Unauthorized
 
 SECRET_PREFIX: Final = "gw-"  # noqa: S105  # no secret, only how all of them begin
@@ -30,7 +31,6 @@ SHOWN_CHARACTERS: Final = 9
 """So many characters of a secret are shown to people: the prefix, and 36 bits of the 256."""
 
 _LONGEST_NAME: Final = 100
-_PERIODS: Final = ("hour", "day", "week", "month")
 
 
 def is_configured_key(key_id: str) -> bool:
@@ -181,34 +181,12 @@ def _name(value: object) -> str | None:
     return text if text is not None and len(text) <= _LONGEST_NAME and text.isprintable() else None
 
 
-class _WindowKind:
-    """A window, as budgets in the configuration have it."""
-
-    expected = 'one of "hour", "day", "week", "month", or such as {"rolling": "day"}'
-
-    def read(self, value: object, place: Place) -> Window | None:
-        """The window."""
-        if isinstance(value, str):
-            period = _PERIOD.read(value, place)
-            return None if period is None else Window(kind=WindowKind.CALENDAR, period=period)
-        table = TableOf(self.expected).read(value, place)
-        if table is None:
-            return None
-        table.expect_only(("rolling",), {})
-        period = table.require("rolling", _PERIOD)
-        return None if period is None else Window(kind=WindowKind.ROLLING, period=period)
-
-
 def window_to_plain(window: Window) -> str | dict[str, str]:
     """A window as it is read."""
     return {"rolling": window.period} if window.kind is WindowKind.ROLLING else window.period
 
 
 _NAME: Final = Scalar(f"a printable name of at most {_LONGEST_NAME} characters", _name)
-_PERIOD: Final = Scalar(
-    " or ".join(f'"{period}"' for period in _PERIODS),
-    lambda value: value.lower() if isinstance(value, str) and value.lower() in _PERIODS else None,
-)
 _EXPIRES: Final = real("a Unix time in seconds, above 0", lambda number: number > 0)
 _USD: Final = real("a number of US dollars, 0 or more", lambda number: number >= 0)
 _KINDS: Final[Mapping[str, Kind[object]]] = {
@@ -220,7 +198,7 @@ _KINDS: Final[Mapping[str, Kind[object]]] = {
     "requests_per_minute": COUNT,
     "tokens_per_minute": COUNT,
     "budget_usd": _USD,
-    "budget_window": _WindowKind(),
+    "budget_window": WindowValue('one of "hour", "day", "week", "month", or such as {"rolling": "day"}'),
 }
 _ELSEWHERE: Final = dict.fromkeys(
     ("id", "prefix", "created_s", "hash", "key"), "is given by the gateway and cannot be chosen"

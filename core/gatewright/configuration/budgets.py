@@ -3,26 +3,22 @@
 from collections.abc import Iterable
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from gatewright.accounting.spending import BudgetConfig, BudgetScope, Window, WindowKind
+from gatewright.accounting.spending import BudgetConfig, BudgetScope
 from gatewright.config import ModelConfig
 from gatewright.configuration.names import NAME, ModelName, owners_of_names
 from gatewright.configuration.reader import TEXT, Place, Scalar, Table, TableOf, as_list, hint, one_of, real
+from gatewright.configuration.windows import PERIOD, WindowValue
 from gatewright.route_config import RouteConfig
 
 BUDGET_FIELDS: Final = ("name", "limit", "window", "per", "of", "action", "warn_at")
-WINDOW_FIELDS: Final = ("rolling",)
-PERIODS: Final = ("hour", "day", "week", "month")
 ACTIONS: Final = {"refuse": True, "warn": False}
 
 _EXAMPLE: Final = '{ name = "monthly", limit = 50 }'
 _LIMIT: Final = real("a number of US dollars above 0", lambda number: number > 0)
 _WARN_AT: Final = real("a share of the limit above 0, at most 1", lambda number: 0 < number <= 1)
-_PERIOD: Final = Scalar(
-    " or ".join(f'"{period}"' for period in PERIODS),
-    lambda value: value.lower() if isinstance(value, str) and value.lower() in PERIODS else None,
-)
+_WINDOW: Final = WindowValue(f'{PERIOD.expected}, or a table such as {{ rolling = "day" }}')
 _ACTION: Final = Scalar(
     " or ".join(f'"{action}"' for action in ACTIONS),
     lambda value: ACTIONS.get(value.lower()) if isinstance(value, str) else None,
@@ -95,7 +91,7 @@ def _read_budget(name: str, table: Table, model: ModelName, routes: list[str]) -
     return evolve(
         default,
         limit_usd=table.require("limit", _LIMIT) or 0.0,
-        window=table.get("window", _WindowKind(), default.window),
+        window=table.get("window", _WINDOW, default.window),
         scope=scope,
         of=_read_owner(table, scope, model, routes),
         hard=table.get("action", _ACTION, default.hard),
@@ -116,21 +112,3 @@ def _read_owner(table: Table, scope: BudgetScope, model: ModelName, routes: list
     elif scope is BudgetScope.ROUTE and owner not in routes:
         place.refuse(owner, f"the name of a route; {hint(owner, routes) if routes else 'there is none'}")
     return owner
-
-
-@frozen
-class _WindowKind:
-    """A calendar period, or a rolling one."""
-
-    expected: str = f'{_PERIOD.expected}, or a table such as {{ rolling = "day" }}'
-
-    def read(self, value: object, place: Place) -> Window | None:
-        if isinstance(value, str):
-            period = _PERIOD.read(value, place)
-            return None if period is None else Window(kind=WindowKind.CALENDAR, period=period)
-        table = TableOf(self.expected).read(value, place)
-        if table is None:
-            return None
-        table.expect_only(WINDOW_FIELDS, {})
-        period = table.require("rolling", _PERIOD)
-        return None if period is None else Window(kind=WindowKind.ROLLING, period=period)

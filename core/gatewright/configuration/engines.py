@@ -43,7 +43,7 @@ VARIANT_FIELDS: Final = ("context", *RUN_FIELDS)
 REMOTE_FIELDS: Final = ("connect", "context", "upstream_model", "api_key_env", "parallel", *TIMEOUT_FIELDS)
 """Fields of a model behind a remote provider that concern its engine."""
 
-_MODEL_ONLY: Final = (
+MODEL_FIELDS: Final = (
     "name",
     "aliases",
     "engine",
@@ -55,6 +55,7 @@ _MODEL_ONLY: Final = (
     *CALL_FIELDS,
     *PROFILE_FIELDS,
 )
+"""Fields of a model of any engine type that do not concern its engine."""
 _LOCAL_CONNECT: Final = f"http://127.0.0.1:{PORT_PLACEHOLDER}"
 _PLACEHOLDER_PORT: Final = 65_535
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -230,7 +231,7 @@ def _read_variant(table: Table, blank: EngineSpec, base: _Run) -> EngineSpec | N
     if run.binary is None and "binary" not in table:
         table.require("binary", TEXT)
     table.expect_only(
-        VARIANT_FIELDS, dict.fromkeys(_MODEL_ONLY, "belongs into the model, not into a variant")
+        VARIANT_FIELDS, dict.fromkeys(MODEL_FIELDS, "belongs into the model, not into a variant")
     )
     if len(table.place.problems) > problems_before or run.binary is None or context is None:
         return None  # what follows would only repeat it

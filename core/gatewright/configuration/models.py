@@ -6,16 +6,17 @@ from attrs import evolve, frozen
 
 from gatewright.api.transforms import Transform
 from gatewright.config import EngineKind, Margin, ModelConfig, Tokenization
-from gatewright.configuration.calls import CALL_FIELDS, check_fallbacks, read_calls
+from gatewright.configuration.calls import check_fallbacks, read_calls
 from gatewright.configuration.engines import (
     ARGUMENTS,
+    MODEL_FIELDS,
     REMOTE_FIELDS,
     RUN_FIELDS,
     local_variants,
     remote_variant,
 )
 from gatewright.configuration.names import NAME
-from gatewright.configuration.profiles import PROFILE_FIELDS, read_profile
+from gatewright.configuration.profiles import read_profile
 from gatewright.configuration.providers import base_profile, with_preset
 from gatewright.configuration.reader import (
     TEXT,
@@ -32,20 +33,6 @@ from gatewright.configuration.reader import (
 from gatewright.configuration.transforms import TransformKind
 from gatewright.engines.spec import PRIMARY_PLACE, EngineTimeouts
 from gatewright.selection.profiles import Feature, ModelProfile
-
-MODEL_FIELDS: Final = (
-    "name",
-    "aliases",
-    "engine",
-    "tokenization",
-    "answer_tokens",
-    "margin",
-    "max_oversize",
-    "transform",
-    *CALL_FIELDS,
-    *PROFILE_FIELDS,
-)
-"""Fields of a model of any engine type that do not concern its engine."""
 
 TOKENIZATION_FIELDS: Final = ("binary", "base_args", "extra_args", "extra_tokens_per_message", "extra_tokens")
 MARGIN_FIELDS: Final = ("ratio", "tokens")

@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gatewright.config import Config, LogFormat, LogLevel, ServerConfig
-from gatewright.configuration.budgets import BUDGET_FIELDS, WINDOW_FIELDS, read_budgets
+from gatewright.configuration.budgets import BUDGET_FIELDS, read_budgets
 from gatewright.configuration.calls import CALL_TIMEOUT_FIELDS
 from gatewright.configuration.criteria import CRITERIA_FIELDS, WEIGHT_FIELDS
-from gatewright.configuration.engines import REMOTE_FIELDS, TIMEOUT_FIELDS, VARIANT_FIELDS, read_timeouts
+from gatewright.configuration.engines import (
+    MODEL_FIELDS,
+    REMOTE_FIELDS,
+    TIMEOUT_FIELDS,
+    VARIANT_FIELDS,
+    read_timeouts,
+)
 from gatewright.configuration.estimators import ESTIMATOR_FIELDS
 from gatewright.configuration.experiments import ARM_FIELDS, EXPERIMENT_FIELDS
 from gatewright.configuration.listen import LISTEN_FIELDS, read_listeners
-from gatewright.configuration.models import MARGIN_FIELDS, MODEL_FIELDS, TOKENIZATION_FIELDS, read_models
+from gatewright.configuration.models import MARGIN_FIELDS, TOKENIZATION_FIELDS, read_models
 from gatewright.configuration.reader import (
     COUNT,
     FLAG,
@@ -40,6 +46,7 @@ from gatewright.configuration.routes import (
 from gatewright.configuration.store import EXPERIENCE_FIELDS, STORE_FIELDS, read_experience, read_store
 from gatewright.configuration.suspicions import config_warnings, misspelt_globals
 from gatewright.configuration.transforms import TRANSFORM_FIELDS
+from gatewright.configuration.windows import WINDOW_FIELDS
 from gatewright.errors import ConfigError
 
 __all__ = ["FIELD_NAMES", "GLOBALS", "SERVER_SETTINGS", "config_warnings", "misspelt_globals", "read_config"]
