@@ -62,6 +62,7 @@ from gatewright_host.upstream_calls import (
     ClientRequest,
     Patience,
     UpstreamRequest,
+    answered,
     count_call,
     count_request,
     read_count,
@@ -224,13 +225,7 @@ class Exchange:
             # Without its completion the request would never end, and its engine never be free again.
             logger.exception("a bug: the call of %s failed", self._id)
             return self._call_failed(command, CallFailure.BROKEN, str(error))
-        upstream = self._upstream
-        return UpstreamAnswered(
-            command_id=command.command_id,
-            status=begun.status,
-            error=begun.error,
-            usage=upstream.usage if upstream is not None and upstream.ended else None,
-        )
+        return answered(command, begun, self._upstream)
 
     def _call_failed(self, command: CallUpstream, failure: CallFailure, reason: str) -> UpstreamFailed:
         self._drop_upstream()

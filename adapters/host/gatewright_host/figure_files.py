@@ -116,24 +116,14 @@ class FigureFiles:
                 self._unwritten[key] = row
             for key, value in (values or {}).items():
                 self._put(key, value)
-            now = time.monotonic()
-            if now - self._added_at >= _MOMENT_S:
-                self._added_at = now
-                self._write_all()
-            else:
-                self._write_soon()
+            self._added_at = self._write_or_wait(self._added_at)
 
     def set(self, key: Key, value: float) -> None:
         """Give a figure of one cell another value."""
         with self._lock:
             self._begin()
             self._put(key, value)
-            now = time.monotonic()
-            if now - self._set_at >= _MOMENT_S:
-                self._set_at = now
-                self._write_all()
-            else:
-                self._write_soon()
+            self._set_at = self._write_or_wait(self._set_at)
 
     def totals(self) -> dict[Key, list[float]]:
         """The sums over all processes, those that have ended included."""
@@ -184,10 +174,16 @@ class FigureFiles:
             row.cells[0] = value
             self._unwritten[key] = row
 
-    def _write_soon(self) -> None:
+    def _write_or_wait(self, last_at: float) -> float:
+        """Write if a moment has passed since the last time, and soon otherwise; returns the last time."""
+        now = time.monotonic()
+        if now - last_at >= _MOMENT_S:
+            self._write_all()
+            return now
         if self._writer is None and self._fd is not None and self._unwritten:
             self._writer = threading.Thread(target=self._write_on, name="gatewright-figures", daemon=True)
             self._writer.start()
+        return last_at
 
     def _write_on(self) -> None:
         """Write every moment, until nothing has changed for one."""

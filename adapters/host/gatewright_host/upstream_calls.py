@@ -12,12 +12,13 @@ from gatewright.api.rewriting import ask_for_usage, replace_model
 from gatewright.api.transforms import Transform, transform_body
 from gatewright.api.wishes import strip_wishes
 from gatewright.commands import CallUpstream, CountTokens
-from gatewright.events import CallFailure, RelayFailure
+from gatewright.events import CallFailure, RelayFailure, UpstreamAnswered
 from gatewright.ids import RequestId
 from gatewright.wire.client import ClientExchange, upstream_headers
 from gatewright.wire.fields import Headers
 from gatewright.wire.sent_answer import SentAnswer
 from gatewright.wire.server import RequestHead
+from gatewright.wire.upstream_answer import Begun, UpstreamAnswer
 from gatewright_host.credentials import credential
 
 COUNT_TIMEOUT_S: Final = 30.0
@@ -204,6 +205,22 @@ def upstream_request(request: ClientRequest, command: CallUpstream, sent: SentAn
     if command.continuation is not None:
         body = continue_body(body, request.facts.format, sent.text, sent.tokens, command.continuation)
     return UpstreamRequest(request.head.method, request.facts.path, headers, body, request.facts)
+
+
+def answered(command: CallUpstream, begun: Begun, upstream: UpstreamAnswer | None) -> UpstreamAnswered:
+    """The completion of a call whose answer has begun.
+
+    Args:
+        command: The call.
+        begun: How.
+        upstream: The answer, which may have ended already.
+    """
+    return UpstreamAnswered(
+        command_id=command.command_id,
+        status=begun.status,
+        error=begun.error,
+        usage=upstream.usage if upstream is not None and upstream.ended else None,
+    )
 
 
 def transformed_body(request: ClientRequest, transforms: tuple[Transform, ...], provider: str) -> bytes:
