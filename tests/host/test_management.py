@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -152,11 +151,6 @@ class World:
     def message(self, method: str, target: str, body: Any = None, **others: Any) -> str:
         text: str = self.ask(method, target, body, **others)[1]["error"]["message"]
         return text
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> StateDir:
-    return StateDir.at(tmp_path / "state")
 
 
 @pytest.fixture

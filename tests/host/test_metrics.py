@@ -62,11 +62,6 @@ FAILED = RecordRequest(
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> StateDir:
-    return StateDir.at(tmp_path / "state")
-
-
-@pytest.fixture
 def metrics(state: StateDir) -> Iterator[Metrics]:
     counting = Metrics(state)
     yield counting

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +26,7 @@ from gatewright_library import (
     TaskComplexity,
     TokenManager,
 )
+from tests.library.steady import Steady
 
 
 @dataclass
@@ -45,24 +45,12 @@ MODELS = [
 
 
 @pytest.fixture
-def store(tmp_path):
-    with ExperienceStore(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
 def selector(store):
     return ModelSelector(store, MODELS, default_model="third")
 
 
 @pytest.fixture
 def steady(store):
-    """Records, but always chooses as if nothing were known."""
-
-    class Steady(ModelSelector):
-        def _past(self):
-            return nullcontext()
-
     return Steady(store, MODELS, default_model=MODELS[-1].name)
 
 

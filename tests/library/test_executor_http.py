@@ -3,20 +3,19 @@
 import asyncio
 import json
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
 
 from gatewright_library import (
     Executor,
-    ExperienceStore,
     FallbackExhausted,
     ModelConfig,
     ModelSelector,
     OpenAICaller,
     ProviderUnknown,
 )
+from tests.library.steady import Steady
 from tests.support.upstream import Upstream, reply
 
 
@@ -68,24 +67,12 @@ def caller(one: Upstream, two: Upstream | None = None) -> OpenAICaller:
 
 
 @pytest.fixture
-def store(tmp_path):
-    with ExperienceStore(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
 def selector(store):
     return ModelSelector(store, MODELS, default_model="second")
 
 
 @pytest.fixture
 def steady(store):
-    """Records, but always chooses as if nothing were known."""
-
-    class Steady(ModelSelector):
-        def _past(self):
-            return nullcontext()
-
     return Steady(store, MODELS, default_model=MODELS[-1].name)
 
 

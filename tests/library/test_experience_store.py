@@ -14,12 +14,6 @@ import pytest
 from gatewright_library import ExperienceStore, ModelPerformance, StoreError, TaskComplexity
 
 
-@pytest.fixture
-def store(tmp_path):
-    with ExperienceStore(tmp_path) as opened:
-        yield opened
-
-
 def test_a_store_knows_its_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert ExperienceStore(path=tmp_path).base_path == Path(tmp_path)

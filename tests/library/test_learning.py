@@ -5,7 +5,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import pytest
 from attrs import evolve
 
 from gatewright_library import (
@@ -28,12 +27,6 @@ SPEC = Spec("extract_values", "Extract values from a text")
 INPUTS = {"text": "a short text"}
 
 CHEAP = ModelConfig("cheap", cost_per_1k_input=0.0001, cost_per_1k_output=0.0001, quality_score=0.7)
-
-
-@pytest.fixture
-def store(tmp_path):
-    with ExperienceStore(tmp_path / "experience") as opened:
-        yield opened
 
 
 def record(selector, model, *, success, times=1, task=SPEC.name, complexity=None):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from gatewright.selection.complexity import ComplexityEstimate
 from gatewright_library import (
     DEFAULT_MODELS,
-    ExperienceStore,
     FallbackChain,
     ModelConfig,
     ModelNotFound,
@@ -45,12 +44,6 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
-
-
-@pytest.fixture
-def store(tmp_path):
-    with ExperienceStore(tmp_path / "experience") as opened:
-        yield opened
 
 
 def static(*models: ModelConfig, **settings: Any) -> ModelSelector:

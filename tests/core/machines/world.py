@@ -42,12 +42,10 @@ from gatewright.engines.spec import EngineSpec
 from gatewright.errors import EngineHostLost
 from gatewright.events import (
     ClientGone,
-    ComplexityEstimated,
     EngineExited,
     EngineProbed,
     EngineSpawned,
     EngineSpawnFailed,
-    EstimationFailed,
     FleetEvent,
     GatewayEvent,
     HolderAttached,
@@ -56,16 +54,11 @@ from gatewright.events import (
     RelayEnded,
     RequestReceived,
     SpendRefused,
-    SpendReserved,
-    SpendUnknown,
-    TokenCountFailed,
-    TokensCounted,
     UpstreamAnswered,
-    UpstreamFailed,
     Woke,
 )
 from gatewright.fleet import Fleet
-from gatewright.gateway import Gateway
+from gatewright.gateway import Completion, Gateway
 from gatewright.ids import CommandId, EngineId, HolderId, LeaseId, RequestId
 from gatewright.leases import (
     AskLoads,
@@ -88,19 +81,6 @@ Observe = Callable[[str, str, Any], None]
 """Told (machine, "event" | "command", message) of everything that goes in and comes out."""
 
 Work = CountTokens | CallUpstream | BeginRelay | EstimateComplexity | ReserveSpend
-
-Completion = (
-    UpstreamAnswered
-    | UpstreamFailed
-    | RelayEnded
-    | TokensCounted
-    | TokenCountFailed
-    | ComplexityEstimated
-    | EstimationFailed
-    | SpendReserved
-    | SpendRefused
-    | SpendUnknown
-)
 
 
 @frozen

@@ -15,11 +15,6 @@ FAR = "postgresql://nobody@127.0.0.1:1/none"
 SOMEBODY = KeyBook([StoredKey.make("key_1", "secret", KeyRequest(name="ci"), 0.0)])
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> StateDir:
-    return StateDir.at(tmp_path / "state")
-
-
 def own(state: StateDir) -> str:
     return f"sqlite:///{state.store_file}"
 
