@@ -200,16 +200,16 @@ class Admission:
         estimate = self._estimator.estimate(model.name, facts) if known is None else exactly(known)
         match choose_variant(model, facts, estimate):
             case Fits() as fits:
-                self._reserve(request, fits, estimate.likely)
+                return self._reserve(request, fits, estimate.likely)
             case TooLarge(problem=problem):
                 return failures.of_size(model, problem)
             case Unsure(best_guess=guess) if model.is_remote:
-                self._reserve(request, guess, estimate.likely)
+                return self._reserve(request, guess, estimate.likely)
             case Unsure(best_guess=guess):
                 self._open.ask_lease_to_count(request, guess)
+                return None
             case _ as unreachable:
                 assert_never(unreachable)
-        return None
 
     def count(self, request: Request, held: Held | None, base_url: str | None, guess: Fits) -> None:
         """Count its prompt, on an engine or by a program."""
@@ -217,15 +217,15 @@ class Admission:
         request.become(Counting(command_id, held, guess))
         self._open.out.append(orders.count(command_id, request, base_url))
 
-    def count_without_engine(self, request: Request, guess: Fits, reason: str) -> None:
-        """Second choice a tokenizer program, third the best guess."""
+    def count_without_engine(self, request: Request, guess: Fits, reason: str) -> Failure | None:
+        """Second choice a tokenizer program, third the best guess; a failure where that comes to nothing."""
         program_failed = isinstance(request.state, Counting) and request.state.held is None
         if request.model.tokenization is not None and not program_failed:
             self.count(request, None, None, guess)
-            return
+            return None
         self._log(Severity.WARNING, replies.not_counted(request, reason, guess))
         likely = self._estimator.estimate(request.model.name, request.transformed_facts).likely
-        self._reserve(request, guess, likely)
+        return self._reserve(request, guess, likely)
 
     def counted(self, request: Request, prompt_tokens: int) -> None:
         """The exact size of its prompt is known."""
@@ -234,15 +234,14 @@ class Admission:
 
     # --- money
 
-    def _reserve(self, request: Request, fits: Fits, prompt_tokens: int) -> None:
+    def _reserve(self, request: Request, fits: Fits, prompt_tokens: int) -> Failure | None:
         """Have the store keep what the call may cost, where there is a budget or a rate limit; then ask for an engine."""
         facts, model = request.facts, request.model
         charges = self._router.charges(model, request.route_name, facts)
         if charges or request.log.charges:
             request.log.charge_to(charges)
         if facts.key is None and not charges:
-            self._open.ask_lease(request, fits, self._config.server)
-            return
+            return self._ask_lease(request, fits)
         order = orders.reservation(request, charges, prompt_tokens)
         cost_usd = orders.most_cost_usd(request, model, prompt_tokens)
         request.attempts.costs_usd[model.name] = cost_usd
@@ -250,19 +249,26 @@ class Admission:
         # What costs nothing is allowed whatever was spent: the store need not be asked.
         is_free = order.amount_usd == 0 and request.reserved_for is None
         if (order.key is None and (not charges or is_free)) or is_reserved:
-            self._open.ask_lease(request, fits, self._config.server)
-            return
+            return self._ask_lease(request, fits)
         command_id = self._open.expect(request)
         request.become(Reserving(command_id, fits, cost_usd))
         self._open.await_something(request)
         self._open.out.append(evolve(order, command_id=command_id))
+        return None
 
-    def reserved(self, request: Request, state: Reserving, event: SpendReserved) -> None:
-        """The store keeps it."""
+    def _ask_lease(self, request: Request, fits: Fits) -> Failure | None:
+        """Ask for an engine; a failure where the operator turns out to have stopped the one that broke off."""
+        if request.taken_back is not None:
+            return failures.of_lease(request.model, request.taken_back)
+        self._open.ask_lease(request, fits, self._config.server)
+        return None
+
+    def reserved(self, request: Request, state: Reserving, event: SpendReserved) -> Failure | None:
+        """The store keeps it; a failure where there is no use for it any more."""
         request.is_rated, request.reserved_for = True, (request.model.name, request.log.cost_usd)
         for warning in event.warnings:
             self._log(Severity.WARNING, warning)
-        self._open.ask_lease(request, state.fits, self._config.server)
+        return self._ask_lease(request, state.fits)
 
     def reservation_failed(self, request: Request, state: Reserving, event: SpendUnknown) -> Failure | None:
         """The store cannot be asked: serve or refuse, as the configuration says; a failure where it refuses."""
@@ -276,8 +282,7 @@ class Admission:
         self._log(
             Severity.WARNING, f"{request.request_id}: budgets and limits were not checked: {event.reason}"
         )
-        self._open.ask_lease(request, state.fits, self._config.server)
-        return None
+        return self._ask_lease(request, state.fits)
 
     def refused_by_budget(self, request: Request, state: Reserving, event: SpendRefused) -> Failure:
         """A budget or a rate limit does not allow it: what that means."""

@@ -28,12 +28,19 @@ from gatewright.leases import (
 )
 from gatewright.open_requests import OpenRequests
 from gatewright.requests import (
+    AwaitingCountLease,
     AwaitingLease,
+    AwaitingLoads,
+    BackingOff,
     Calling,
     Canceling,
+    Counting,
+    Estimating,
     Held,
+    Received,
     Relaying,
     Request,
+    Reserving,
 )
 from gatewright.selection import failures
 from gatewright.selection.beliefs import Chance
@@ -85,6 +92,31 @@ class Calls:
 
     # --- calling and relaying
 
+    def taken_back(self, request: Request, problem: Problem) -> None:
+        """The Fleet had taken back the lease on which a call broke off. Where it was told to, that was no crash.
+
+        Nobody can say which of the two is heard of first: the break comes from the engine, this from its host. But a
+        host says this before it grants another lease, so the next attempt has not begun.
+        """
+        self._open.forget_broken_lease(request)
+        if not failures.is_stop(problem):
+            return
+        request.attempts.failures = request.attempts.failures[:-1]  # it was this one
+        match request.state:
+            case AwaitingLease(lease_id=lease_id) | AwaitingCountLease(lease_id=lease_id):
+                self._open.release(lease_id)
+                self.try_next(request, failures.of_lease(request.model, problem))
+            case BackingOff():
+                self.try_next(request, failures.of_lease(request.model, problem))
+            case Reserving() | Counting():
+                request.taken_back = problem
+            case Canceling():
+                pass
+            case Received() | Estimating() | AwaitingLoads() | Calling() | Relaying():
+                raise AssertionError(f"no attempt that follows a broken call is {request.state}")
+            case _ as unreachable:
+                assert_never(unreachable)
+
     def refused(self, request: Request, state: AwaitingLease, problem: Problem) -> None:
         """The Fleet has no engine for it, or no more."""
         del self._open.by_lease[state.lease_id]
@@ -99,6 +131,7 @@ class Calls:
             text = f"the engine host granted a variant of {granted.context_tokens} tokens, which does not fit"
             self._open.fail(request, EngineHostLost(text).problem)
             return
+        self._open.forget_broken_lease(request)
         request.waited_s, request.waits_since = request.wait_s(self._open.now), None
         request.attempts.called(self._open.now)
         request.log.called(self._open.now)
@@ -290,6 +323,7 @@ class Calls:
             case NextModel(index=index, at=at):
                 attempts.move_to(index, keeps_others=failure.is_offline)
                 request.prompt_tokens, request.prefill_refused = None, False
+                self._open.forget_broken_lease(request)
             case _ as unreachable:
                 assert_never(unreachable)
         if at <= self._open.now:

@@ -122,6 +122,8 @@ class Gateway:
         match event:
             case RequestReceived():
                 self._receive(event)
+            case LeaseLost(lease_id=lease_id) if lease_id in self._open.by_broken_lease:
+                self._calls.taken_back(self._open.by_broken_lease[lease_id], event.problem)
             case LeaseGranted() | LeaseRefused() | LeaseLost() | LeaseProgress() | LoadsTold():
                 self._advance(self._open.by_lease.get(event.lease_id), event)
             case (
@@ -212,7 +214,7 @@ class Gateway:
                 self._admission.loads_told(request, state, ())
                 self._calls.go_on(request)
             case SpendReserved(), Reserving() as state:
-                self._admission.reserved(request, state, event)
+                self._then(request, self._admission.reserved(request, state, event))
             case SpendUnknown(), Reserving() as state:
                 self._then(request, self._admission.reservation_failed(request, state, event))
             case SpendRefused(), Reserving() as state:
@@ -223,14 +225,16 @@ class Gateway:
                 self._admission.count(request, held, event.base_url, guess)
             case LeaseRefused() | LeaseLost(), AwaitingCountLease(lease_id=lease_id, best_guess=guess):
                 del self._open.by_lease[lease_id]
-                self._admission.count_without_engine(request, guess, event.problem.message)
+                failure = self._admission.count_without_engine(request, guess, event.problem.message)
+                self._then(request, failure)
             case TokensCounted(), Counting() as state:
                 self._open.give_back(state.held)
                 self._admission.counted(request, event.prompt_tokens)
                 self._calls.go_on(request)
             case TokenCountFailed(), Counting() as state:
                 self._open.give_back(state.held)
-                self._admission.count_without_engine(request, state.best_guess, event.reason)
+                failure = self._admission.count_without_engine(request, state.best_guess, event.reason)
+                self._then(request, failure)
 
             case LeaseRefused() | LeaseLost(), Counting(held=Held() as held) as state:
                 del self._open.by_lease[held.lease_id]

@@ -27,6 +27,7 @@ class OpenRequests:
         out: Commands that it has led to so far.
         by_id: Every request under way.
         by_lease: Whom a lease was asked for that is not given back.
+        by_broken_lease: Whose call broke off on a lease that was given back for it; until the next one is granted.
         by_command: Whom the completion of a command is awaited for.
         ended: Records of the requests that the present event has ended.
     """
@@ -36,6 +37,7 @@ class OpenRequests:
         self.out: list[GatewayCommand] = []
         self.by_id: dict[RequestId, Request] = {}
         self.by_lease: dict[LeaseId, Request] = {}
+        self.by_broken_lease: dict[LeaseId, Request] = {}
         self.by_command: dict[CommandId, Request] = {}
         self.ended: list[RecordRequest] = []
         self._waiting = WaitingClients()
@@ -116,10 +118,21 @@ class OpenRequests:
         retry_after_s: float | None = None,
     ) -> None:
         """Release a lease, granted or not."""
-        del self.by_lease[lease_id]
+        request = self.by_lease.pop(lease_id)
+        if suspect:
+            self.forget_broken_lease(request)
+            request.broken_lease = lease_id
+            self.by_broken_lease[lease_id] = request
         self.out.append(
             ReleaseLease(lease_id=lease_id, suspect=suspect, result=result, retry_after_s=retry_after_s)
         )
+
+    def forget_broken_lease(self, request: Request) -> None:
+        """Nothing more is to be heard of the lease whose connection broke."""
+        if request.broken_lease is not None:
+            del self.by_broken_lease[request.broken_lease]
+            request.broken_lease = None
+        request.taken_back = None
 
     # --- time
 
@@ -197,6 +210,7 @@ class OpenRequests:
     ) -> None:
         """Close the books on a request whose leases and commands are settled, and record it."""
         del self.by_id[request.request_id]
+        self.forget_broken_lease(request)
         self._waiting.discard(request)
         self._alarms.discard(request)
         record = replies.record(

@@ -252,6 +252,8 @@ class Request:
         broke_at: Number of failures before the one that broke off an answer; None if none did.
         resumable: What can be done with that part.
         prefill_refused: The present model does not continue answers.
+        broken_lease: Given back because its connection broke, as long as the Fleet may still say why that was.
+        taken_back: Why the Fleet had taken that lease back, heard of while the next attempt was on its way.
         choice: How its model was or is being chosen; None where it named one.
         decision: What came of it.
         reserved_for: Model for which its cost is kept in the store, and what earlier calls had cost by then; None where
@@ -275,6 +277,8 @@ class Request:
     broke_at: int | None = None
     resumable: Resumable = Resumable.NO
     prefill_refused: bool = False
+    broken_lease: LeaseId | None = None
+    taken_back: Problem | None = None
     choice: Choice | None = None
     decision: Decision | None = None
     reserved_for: tuple[str, float] | None = None

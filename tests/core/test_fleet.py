@@ -497,8 +497,8 @@ def test_stop_by_force():
     problem = EngineStopped("engine qwen@4096 was stopped by the operator").problem
     assert without_progress(fleet.stop(3, "qwen", force=True)) == [
         refused(2, problem),
-        SignalEngine(engine_id=eid(1), signal=TERM),
         lost(1, problem),
+        SignalEngine(engine_id=eid(1), signal=TERM),
     ]
     assert isinstance(fleet.exited(4, SMALL)[0], SpawnEngine)  # llama's turn
     assert fleet.release(5, 1) == []

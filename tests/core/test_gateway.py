@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 
 from gatewright.accounting.spending import KeyFacts
-from gatewright.api.facts import UpstreamError, Usage
+from gatewright.api.facts import Resumable, UpstreamError, Usage
 from gatewright.commands import (
     BeginRelay,
     BeginStream,
@@ -459,6 +459,53 @@ def test_a_request_whose_engine_was_stopped_on_purpose_is_not_repeated(problem):
     assert told.problem == problem
 
 
+@pytest.mark.parametrize("problem", [EngineStopped("stopped").problem, ShuttingDown("ends").problem])
+def test_that_an_engine_was_stopped_may_be_heard_of_after_its_connection_broke(problem):
+    tester = GatewayTester().calling(PLAIN)
+    release, lease = tester.failed(2)
+    assert (release.lease_id, lease.lease_id) == (lid(1), lid(3))
+    assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=problem)) == [
+        ReleaseLease(lease_id=lid(3)),
+        SendProblem(request_id=rid("r"), problem=problem, headers=headers(1, 1000, variant=None)),
+        record(Outcome.FAILED, status=503, attempts=1, wait_s=1, total_s=2, problem=problem),
+    ]
+    assert tester.gateway.stale == 0
+
+
+def test_that_an_engine_was_stopped_may_be_heard_of_after_its_stream_broke():
+    tester = GatewayTester().relaying(evolve(STREAM, continuable=True))
+    _, lease = tester.relayed(3, RelayFailure.BROKEN, resumable=Resumable.CONTINUE)
+    problem = EngineStopped("stopped").problem
+    release, fail, ended = tester.tell(3, LeaseLost(lease_id=lid(1), problem=problem))
+    assert release == ReleaseLease(lease_id=lease.lease_id)
+    assert fail == FailStream(request_id=rid("r"), problem=problem)
+    assert ended.outcome is Outcome.BROKE_OFF
+
+
+def test_a_crash_that_is_heard_of_after_the_connection_broke_changes_nothing():
+    tester = GatewayTester().calling(PLAIN)
+    tester.failed(2)
+    assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=CRASHED)) == []
+    assert tester.gateway.stale == 0
+    assert isinstance(tester.granted(3)[0], CallUpstream)
+
+
+def test_what_the_next_attempt_was_granted_is_not_taken_away_by_old_news():
+    tester = GatewayTester().calling(PLAIN)
+    tester.failed(2)
+    tester.granted(3)
+    assert tester.tell(4, LeaseLost(lease_id=lid(1), problem=EngineStopped("stopped").problem)) == []
+    assert tester.gateway.stale == 1
+
+
+def test_news_of_a_broken_lease_come_too_late_for_a_request_that_has_ended():
+    tester = GatewayTester().calling(PLAIN)
+    tester.failed(2)
+    tester.gone(2)
+    assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=EngineStopped("stopped").problem)) == []
+    assert tester.gateway.stale == 1
+
+
 def test_a_timeout_is_not_repeated():
     tester = GatewayTester().calling(PLAIN)
     release, told, _ = tester.failed(2, CallFailure.TIMEOUT)
@@ -895,7 +942,6 @@ STALE_LEASE_EVENTS = {
     ("LeaseProgress", "Canceling"),
     ("LeaseGranted", "BackingOff"),
     ("LeaseRefused", "BackingOff"),
-    ("LeaseLost", "BackingOff"),
     ("LeaseProgress", "BackingOff"),
 }
 COMPLETES = {
@@ -911,6 +957,7 @@ COMPLETES = {
 def test_every_state_takes_every_news_of_a_lease(state, event):
     tester = in_state(state)
     lease_id = tester.lease_id if state not in {"None", "Counting, by a program"} else lid(NOTHING)
+    # Of a lease whose connection broke one may hear afterwards why that was: LeaseLost is none of these in BackingOff.
     is_stale = lease_id == NOTHING or (event, state.partition(",")[0]) in STALE_LEASE_EVENTS
     commands = tester.tell(5, lease_events(lease_id)[event])
     assert tester.gateway.stale == is_stale

@@ -8,12 +8,14 @@ from gatewright.api.facts import ApiFormat, Resumable, Usage
 from gatewright.api.transforms import Transform
 from gatewright.commands import (
     CallUpstream,
+    FailStream,
     Log,
+    Outcome,
     RecordRequest,
     ReserveSpend,
     SendProblem,
 )
-from gatewright.errors import BudgetExceeded, RateLimited
+from gatewright.errors import BudgetExceeded, EngineStopped, RateLimited
 from gatewright.events import (
     BudgetsSeen,
     CallFailure,
@@ -28,6 +30,7 @@ from gatewright.events import (
 from gatewright.leases import (
     AskLoads,
     LeaseEngine,
+    LeaseLost,
     LoadsTold,
     ReleaseLease,
 )
@@ -233,6 +236,24 @@ def test_what_broke_off_has_cost_something_before_the_same_model_is_asked_again(
     second = tester.last[ReserveSpend]
     assert second.command_id != first.command_id
     assert second.amount_usd == pytest.approx(first.amount_usd + 1500 * 10 / 1e6)
+
+
+def test_an_engine_that_turns_out_to_be_stopped_while_the_next_try_is_reserved_is_not_started_for_it():
+    heated = described(LOCAL, pricing=Pricing(engine_hour=0.36))
+    tester = RouteTester(heated, budgets=(MONTHLY,))
+    tester.ask(0, stream=True)
+    tester.tell(0, SpendReserved(command_id=tester.last[ReserveSpend].command_id))
+    lease_id = tester.last[LeaseEngine].lease_id
+    tester.granted(0)
+    tester.answered(1)
+    tester.relayed(2, failure=RelayFailure.BROKEN, reason="reset", resumable=Resumable.REPEAT)
+    again = tester.last[ReserveSpend]
+    problem = EngineStopped("stopped by the operator").problem
+    assert tester.tell(2, LeaseLost(lease_id=lease_id, problem=problem)) == []
+    fail, record = tester.tell(2, SpendReserved(command_id=again.command_id))
+    assert (type(fail), fail.problem) == (FailStream, problem)
+    assert isinstance(record, RecordRequest)
+    assert record.outcome is Outcome.BROKE_OFF
 
 
 def test_an_answer_that_came_too_late_to_be_canceled_costs_what_it_took():

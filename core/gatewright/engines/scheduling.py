@@ -238,8 +238,10 @@ class Place:
         problem = EngineStopped(f"engine {engine.spec.label} was stopped by the operator").problem
         for waiter in [waiter for waiter in self.waiters.values() if engine in waiter.engines]:
             self._refuse(waiter, problem, out)
+        self.lose_leases(
+            engine, problem, out
+        )  # first, so that who hears of it knows why its connection breaks
         engine.stop(now, out)
-        self.lose_leases(engine, problem, out)
 
     def close(
         self, problem: Problem, now: float, out: list[FleetCommand], *, force: bool, grace_s: float

@@ -156,7 +156,7 @@ def of_call(model: ModelConfig, failed: UpstreamFailed, lost: Problem | None) ->
         failed: How it failed.
         lost: Why the engine is gone, where it is.
     """
-    if lost is not None and _was_stopped(lost):
+    if lost is not None and is_stop(lost):
         return of_lease(model, lost)
     result = CallResult.FAILED if model.is_remote else None
     text = f"upstream of {model.name}: {failed.reason}"
@@ -238,7 +238,7 @@ def of_relay(model: ModelConfig, ended: RelayEnded, lost: Problem | None) -> Fai
         ended: How it ended.
         lost: Why the engine is gone, where it is.
     """
-    if lost is not None and _was_stopped(lost):
+    if lost is not None and is_stop(lost):
         return of_lease(model, lost)
     if ended.error is not None:
         return of_answer(model, ended.error, 0)
@@ -253,5 +253,6 @@ def of_relay(model: ModelConfig, ended: RelayEnded, lost: Problem | None) -> Fai
     )
 
 
-def _was_stopped(lost: Problem) -> bool:
+def is_stop(lost: Problem) -> bool:
+    """Whether an engine is gone because somebody wanted it to be."""
     return lost.kind in {EngineStopped.__name__, ShuttingDown.__name__}
