@@ -14,8 +14,6 @@ from gatewright.fleet import EngineStatus
 from gatewright_cli.verification.check import CHAT, Probe
 from gatewright_cli.verification.client import Answer, Client
 from gatewright_cli.verification.target import Target
-from gatewright_host.host_client import BlockingHostClient
-from gatewright_host.state_dir import StateDir
 from tests.conformance.scripted import KEY_VARIABLE, PROVIDER_KEY, Provider
 from tests.support.gateway import Gateway, model_lua
 from tests.support.gunicorn import GunicornGateway
@@ -105,10 +103,7 @@ class World:
 
     def engines(self, *models: str) -> list[EngineStatus]:
         """Engines of these models, as the engine host sees them."""
-        state = StateDir.at(self.gateway.directory / "state")
-        with BlockingHostClient.connect(state, start=False, watch=True) as host:
-            found = [report.engine for report in host.status().engines]
-        return [engine for engine in found if engine.model in models]
+        return self.gateway.engine_statuses(*models)
 
 
 Start = Callable[..., "contextlib.AbstractContextManager[tuple[Gateway, str]]"]

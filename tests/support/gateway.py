@@ -20,6 +20,10 @@ from typing import Any, Self
 
 import psutil
 
+from gatewright.fleet import EngineStatus
+from gatewright_host.host_client import BlockingHostClient
+from gatewright_host.state_dir import StateDir
+
 START_S = 30.0
 STOP_S = 30.0
 ENGINE = Path(sys.executable).with_name("gatewright-engine")
@@ -136,6 +140,13 @@ class Gateway:
             if is_engine and environ.get("XDG_RUNTIME_DIR") == str(self.directory):
                 found.append(process)
         return found
+
+    def engine_statuses(self, *models: str) -> list[EngineStatus]:
+        """Engines of these models, as the engine host sees them."""
+        state = StateDir.at(self.directory / "state")
+        with BlockingHostClient.connect(state, start=False, watch=True) as host:
+            found = [report.engine for report in host.status().engines]
+        return [engine for engine in found if engine.model in models]
 
     def request(
         self,
