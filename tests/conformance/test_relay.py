@@ -74,6 +74,13 @@ def test_headers_of_the_providers_connection_stay_behind(world: World) -> None:
     assert request_id.startswith("req_")
 
 
+def test_an_engine_of_ones_own_goes_by_its_models_name_and_shows_no_path(world: World) -> None:
+    answer = world.chat("tiny")
+    assert json.loads(answer.body)["model"] == "tiny"
+    _, events = world.events("tiny")
+    assert {json.loads(event)["model"] for event in events[:-1]} == {"tiny"}
+
+
 def test_no_cookie_of_the_provider_is_set(world: World) -> None:
     assert world.chat("evil").get("set-cookie") is None
 

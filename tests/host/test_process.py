@@ -96,6 +96,22 @@ def test_it_hears_nothing_and_lives_in_its_own_session(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("model", "env", "alias"),
+    [("qwen3", (), "qwen3"), ("qwen3", (("LLAMA_ARG_ALIAS", "own"),), "own"), ("a,b", (), None)],
+)
+def test_an_engine_is_told_its_models_name(
+    run: Run, model: str, env: tuple[tuple[str, str], ...], alias: str | None
+) -> None:
+    async def main() -> None:
+        text = "import os; print(os.environ.get('LLAMA_ARG_ALIAS'))"
+        spawned = Spawned(evolve(script(text, env=env), model=model))
+        await spawned.end()
+        assert spawned.lines == [str(alias)]
+
+    run(main())
+
+
 def test_environment_and_directory_are_set(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         text = "import os; print(os.getcwd(), os.environ['WHERE'], os.environ['PATH'])"

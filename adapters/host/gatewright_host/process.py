@@ -115,7 +115,7 @@ class EngineProcess:
             on_exit(reason)
 
         try:
-            spawned, output = _popen(filled.process, marker)
+            spawned, output = _popen(filled.process, _environment(spec, filled.process, marker))
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             ports.give_back(filled.port)
             raise SpawnError(_explain(filled.process, error)) from error
@@ -227,7 +227,16 @@ class EngineProcess:
         self.log.add(self._lines.flush())
 
 
-def _popen(process: ProcessSpec, marker: str) -> "tuple[subprocess.Popen[bytes], int]":
+def _environment(spec: EngineSpec, process: ProcessSpec, marker: str) -> dict[str, str]:
+    """An engine calls itself by its model's name, unless the user names it: otherwise answers show a path of the machine.
+
+    The variable is llama-server's, which takes a comma for the end of a name; other engines do not know it.
+    """
+    named = {} if "," in spec.model else {"LLAMA_ARG_ALIAS": spec.model}
+    return {**named, **os.environ, **dict(process.env), MARKER: marker}
+
+
+def _popen(process: ProcessSpec, environment: dict[str, str]) -> "tuple[subprocess.Popen[bytes], int]":
     """The process and the end of the pipe that it writes to."""
     output, its_end = os.pipe()
     try:
@@ -241,7 +250,7 @@ def _popen(process: ProcessSpec, marker: str) -> "tuple[subprocess.Popen[bytes],
                 stdout=its_end,
                 stderr=its_end,
                 cwd=process.work_dir,
-                env={**os.environ, **dict(process.env), MARKER: marker},
+                env=environment,
                 start_new_session=True,
                 preexec_fn=die_with_parent(),  # noqa: PLW1509  # see there
             )
