@@ -35,6 +35,7 @@ from gatewright_host.metrics import Metrics
 from gatewright_host.state_dir import StateDir
 from gatewright_host.store import Keeper
 from gatewright_host.upstream_calls import ClientRequest
+from tests.support.host import until_blocking
 
 
 def model(name: str, *aliases: str, **profile: Any) -> ModelConfig:
@@ -540,6 +541,37 @@ def test_budgets_that_were_removed_are_told_apart(world: World):
     world.keeper.store.update_key(key.id, evolve(key.request, budget_usd=None))
     shown = [(each["account"], each["configured"]) for each in world.get("/api/budgets")["data"]]
     assert (f"key/{key.id}", False) in shown
+
+
+def test_a_key_sees_its_own_rights_and_budgets_and_nobody_elses(world: World):
+    _, key = world.keeper.store.create_key(
+        KeyRequest(name="own", budget_usd=5.0, models=frozenset(("qwen",)), expires_s=4e9)
+    )
+    until_blocking(lambda: key in world.keeper.key_book.keys)
+    untouched = world.ask("GET", "/api/key", key=key.facts)[1]
+    assert untouched["object"] == "key"
+    assert (untouched["id"], untouched["name"], untouched["models"]) == (key.id, "own", ["qwen"])
+    assert untouched["expires_s"] == 4e9
+    assert not {"secret", "hash"} & set(untouched)
+    world.keeper.reserve(
+        ReserveSpend(
+            command_id=CommandId(1),
+            request_id=RequestId("req_1"),
+            charges=charges_of(CONFIG.budgets, model="qwen", key=key.facts),
+            amount_usd=0.25,
+        )
+    )
+    budgets = world.ask("GET", "/api/key", key=key.facts)[1]["budgets"]
+    assert [(each["account"], each["limit_usd"], each["left_usd"]) for each in budgets] == [
+        (f"each/key={key.id}", 1.0, 0.75),
+        (f"key/{key.id}", 5.0, 4.75),
+    ]
+    assert [each["left_usd"] for each in untouched["budgets"]] == [1.0, 5.0]
+    others = world.ask("GET", "/api/key", key=OTHER)[1]
+    assert [(each["account"], each["left_usd"]) for each in others["budgets"]] == [
+        ("each/key=key_other", 1.0)
+    ]
+    assert world.refused("GET", "/api/key") == (404, "not_found", None)
 
 
 # --- without a store

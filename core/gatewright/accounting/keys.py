@@ -244,11 +244,18 @@ def read_key_request(raw: object, place: Place, present: StoredKey | None = None
 def key_to_plain(key: StoredKey) -> dict[str, object]:
     """A key as people may see it, under the names that `read_key_request` reads; neither secret nor hash are in it."""
     return {
-        "id": key.id,
-        "name": key.name,
+        **rights_to_plain(key.facts),
         "prefix": key.prefix,
         "created_s": key.created_s,
         "expires_s": key.expires_s,
+    }
+
+
+def rights_to_plain(key: KeyFacts) -> dict[str, object]:
+    """What a key may do, under the same names."""
+    return {
+        "id": key.key_id,
+        "name": key.name,
         "is_admin": key.is_admin,
         "models": None if key.models is None else sorted(key.models),
         "routes": None if key.routes is None else sorted(key.routes),

@@ -45,6 +45,7 @@ class Resource(StrEnum):
     MODEL = "model"
     KEYS = "keys"
     KEY = "key"
+    OWN_KEY = "own_key"
     FEEDBACK = "feedback"
     EXPERIMENTS = "experiments"
     EXPERIMENT = "experiment"
@@ -141,6 +142,7 @@ _COLLECTIONS: Final = {
     "/api/feedback": (Resource.FEEDBACK, ("POST",)),
     "/api/models": (Resource.MODELS, ("GET", "HEAD", "POST")),
     "/api/keys": (Resource.KEYS, ("GET", "HEAD", "POST")),
+    "/api/key": (Resource.OWN_KEY, ("GET", "HEAD")),
     "/api/experiments": (Resource.EXPERIMENTS, ("GET", "HEAD")),
     "/api/budgets": (Resource.BUDGETS, ("GET", "HEAD")),
     "/api/usage": (Resource.USAGE, ("GET", "HEAD")),
@@ -152,7 +154,7 @@ _ITEMS: Final = {
     "/api/experiments/": (Resource.EXPERIMENT, ("GET", "HEAD", "POST")),
     "/api/requests/": (Resource.REQUEST, ("GET", "HEAD")),
 }
-_FOR_EVERYBODY: Final = frozenset(("/api/complexity", "/api/feedback"))
+_FOR_EVERYBODY: Final = frozenset(("/api/complexity", "/api/feedback", "/api/key"))
 _MODEL_PREFIXES: Final = ("/v1/models/", "/models/")
 _SLOT_PREFIX: Final = "/slots/"
 _OPEN_PREFIX: Final = "/v1/"

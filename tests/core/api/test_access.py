@@ -187,6 +187,7 @@ OTHERS = [
     ("GET", "/v1/models"),
     ("POST", "/api/complexity"),
     ("POST", "/api/feedback"),
+    ("GET", "/api/key"),
     ("GET", "/metrics?model=qwen"),
     ("GET", "/props?model=qwen"),
 ]

@@ -140,6 +140,7 @@ def test_our_own_figures_are_those_of_no_model(path: str):
         ("/api/models/", Resource.MODELS, None, "GET, HEAD, POST"),
         ("/api/models/org/qwen%208b", Resource.MODEL, "org/qwen 8b", "GET, HEAD, PATCH, DELETE"),
         ("/api/keys", Resource.KEYS, None, "GET, HEAD, POST"),
+        ("/api/key", Resource.OWN_KEY, None, "GET, HEAD"),
         ("/api/keys/key_1", Resource.KEY, "key_1", "GET, HEAD, PATCH, DELETE"),
         ("/api/experiments", Resource.EXPERIMENTS, None, "GET, HEAD"),
         ("/api/experiments/a%2Fb", Resource.EXPERIMENT, "a/b", "GET, HEAD, POST"),
@@ -157,7 +158,8 @@ def test_management(path: str, resource: Resource, item: str | None, methods: st
         assert found.is_local
         assert not found.sized
     assert problem("PUT", path).details == {"allow": methods}
-    assert needs_admin(path) == (resource not in {Resource.COMPLEXITY, Resource.FEEDBACK})
+    everybodys = {Resource.COMPLEXITY, Resource.FEEDBACK, Resource.OWN_KEY}
+    assert needs_admin(path) == (resource not in everybodys)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,24 @@
-"""`/api/keys`: who may do what. A secret is shown once, when its key is made."""
+"""`/api/keys` and `/api/key`: who may do what. A secret is shown once, when its key is made."""
 
 import time
 from collections.abc import Sequence
 
-from gatewright.accounting.keys import KeyRequest, StoredKey, key_to_plain, read_key_request
+from attrs import evolve
+
+from gatewright.accounting.budgets import charges_of
+from gatewright.accounting.keys import (
+    KeyRequest,
+    StoredKey,
+    key_to_plain,
+    read_key_request,
+    rights_to_plain,
+)
+from gatewright.accounting.spending import BudgetScope
 from gatewright.errors import NameTaken, NotFound
 from gatewright_host.management.answering import Document, Reply, as_list, place, read_object, refuse_fields
 from gatewright_host.management.asking import Asking
+from gatewright_host.management.reports import budget_document
+from gatewright_host.store.vocabulary import BudgetUse
 
 
 def answer_collection(asked: Asking) -> Reply:
@@ -40,6 +52,35 @@ def answer_one(asked: Asking) -> Reply:
     changed = asked.store.update_key(key.id, request)
     asked.see_keys(lambda book: changed in book.keys)
     return Reply(document=_shown(changed))
+
+
+def show_own(asked: Asking) -> Reply:
+    """The key that the request came with: what it may do, and how much of its own budgets is left."""
+    key = asked.key
+    if key is None:
+        raise NotFound("The request was let in without an API key, and needs none")
+    own = [budget for budget in asked.config.budgets if budget.scope is BudgetScope.KEY]
+    charges = charges_of(own, model="", key=key)
+    uses = asked.written_store.budget_use([charge.account for charge in charges]) if charges else ()
+    used = {use.account: use for use in uses}
+    budgets = [
+        used.get(
+            charge.account,
+            BudgetUse(
+                account=charge.account,
+                limit_usd=charge.limit_usd,
+                window=charge.window,
+                hard=charge.hard,
+                warn_at=charge.warn_at,
+            ),
+        )
+        for charge in charges
+    ]
+    book = asked.find_office().keeper.key_book
+    stored = next((each for each in book.keys if each.id == key.key_id), None)
+    shown = rights_to_plain(key) if stored is None else key_to_plain(stored)
+    shown["budgets"] = [budget_document(evolve(use, key_name=key.name)) for use in budgets]
+    return Reply(document={"object": "key", **shown})
 
 
 def _check_admins(asked: Asking, keys: Sequence[KeyRequest]) -> None:

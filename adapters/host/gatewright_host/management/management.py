@@ -115,6 +115,7 @@ def _part(resource: Resource) -> Callable[[Asking], Reply]:
         Resource.MODEL: models.answer_one,
         Resource.KEYS: keys.answer_collection,
         Resource.KEY: keys.answer_one,
+        Resource.OWN_KEY: keys.show_own,
         Resource.FEEDBACK: feedback.take,
         Resource.EXPERIMENTS: experiments.answer_collection,
         Resource.EXPERIMENT: experiments.answer_one,

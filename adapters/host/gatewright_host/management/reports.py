@@ -44,10 +44,11 @@ def budgets(asked: Asking) -> Reply:
     """How much of each budget is used; those of which nothing was are there if they are not some key's or model's own."""
     store = asked.written_store
     used = budget_overview(store.budget_use(), asked.config.budgets, store.keys())
-    return as_list([_budget(use) for use in used])
+    return as_list([budget_document(use) for use in used])
 
 
-def _budget(use: BudgetUse) -> Document:
+def budget_document(use: BudgetUse) -> Document:
+    """One budget as it is shown."""
     return {
         "object": "budget",
         **asdict(use, filter=lambda attribute, _: attribute.name != "window"),
