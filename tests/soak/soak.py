@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost
+from gatewright_host.host_status import HostStatus
 from gatewright_host.state_dir import StateDir
 from tests.faults.upstream import FaultUpstream
 from tests.soak.http import Connect, SoakClient
@@ -172,11 +173,14 @@ def _at_rest(site: _Site, before: Rest | None, problems: list[str]) -> Rest:
         before: What there was at the time before.
         problems: Is told what is left.
     """
+    end = time.monotonic() + SETTLE_S
     try:
         _ask_engine(site.connect)  # the same engine runs each time
+        # A worker connects to the engine host with its first request for an engine, and stays so: no leak.
+        while not _all_are_attached(site.gateway) and time.monotonic() < end:
+            _ask_engine(site.connect)
     except Violation as violation:
         problems.append(f"the engine at rest: {violation}")
-    end = time.monotonic() + SETTLE_S
     while True:
         rest = _look(site.gateway, site.upstream)
         at_a_time = dict.fromkeys(rest.loads, site.transport.at_a_time)
@@ -196,10 +200,19 @@ def _ask_engine(connect: Connect) -> None:
         client.close()
 
 
-def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
+def _all_are_attached(gateway: Gateway) -> bool:
+    servers = len(gateway.workers()) if isinstance(gateway, GunicornGateway) else 1
+    return _status(gateway).holders >= servers
+
+
+def _status(gateway: Gateway) -> HostStatus:
     state = StateDir.at(gateway.directory / "state")
     with BlockingHostClient.connect(state, start=False, watch=True) as client:
-        status = client.status()
+        return client.status()
+
+
+def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
+    status = _status(gateway)
     engines = {report.pid for report in status.engines if report.pid is not None}
     named = {status.pid: "engine host", gateway.pid: "gw-server"}
     if isinstance(gateway, GunicornGateway):
@@ -217,7 +230,7 @@ def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
         strangers=tuple(strangers),
         leases=leases_of([report.engine for report in status.engines]),
         under_way=tuple(upstream.under_way),
-        left=left_in(state, named),
+        left=left_in(StateDir.at(gateway.directory / "state"), named),
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import threading
@@ -63,6 +64,25 @@ def test_abort_wakes_a_reader_at_once() -> None:
     stream.close()
     stream.abort()
     theirs.close()
+
+
+def test_a_peer_whose_window_is_closed_hears_at_once_of_an_abort() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    with peer:
+        while select.select((), (peer,), (), 0.3)[1]:
+            peer.send(b"x" * 1000)
+        stream = Stream(ours)
+        stream.abort()
+        # As by a reader that was on its way: data that nobody has read would make any close a reset.
+        with contextlib.suppress(BlockingIOError):
+            while ours.recv(65_536, socket.MSG_DONTWAIT):
+                pass
+        stream.close()
+        peer.settimeout(PATIENCE_S)
+        with pytest.raises(ConnectionError):
+            peer.sendall(b"x" * 10_000_000)
 
 
 def test_abort_wakes_a_writer_at_once() -> None:

@@ -1,6 +1,7 @@
 """Bytes to and from a socket, by one thread that blocks and others that may wake it."""
 
 import socket
+import struct
 from collections.abc import Generator
 from contextlib import suppress
 from select import POLLIN, poll
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 65_536
 LOOK_UP_S: Final = 1.0
 """How often a thread that waits looks up, to tell its client what it should hear meanwhile."""
+
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""A `struct linger`: linger, for no time."""
 
 
 class StreamLost(Exception):
@@ -119,6 +124,9 @@ class Stream:
         """
         self._aborted = True
         with suppress(OSError):
+            # Closing resets the connection. A peer whose window is closed would not learn of a proper end before its
+            # kernel has forgotten the connection, a minute later, and an engine would generate for nobody meanwhile.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             # Not the method of an SSL socket, which would take the encryption away from its reader.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
