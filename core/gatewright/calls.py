@@ -98,16 +98,19 @@ class Calls:
         Nobody can say which of the two is heard of first: the break comes from the engine, this from its host. But a
         host says this before it grants another lease, so the next attempt has not begun.
         """
-        self._open.forget_broken_lease(request)
+        broken = request.broken_call
+        assert broken is not None, "it is kept by this lease"
+        self._open.forget_broken_call(request)
         if not failures.is_stop(problem):
             return
         request.attempts.failures = request.attempts.failures[:-1]  # it was this one
+        failure = failures.of_lease(request.model, problem)
         match request.state:
             case AwaitingLease(lease_id=lease_id) | AwaitingCountLease(lease_id=lease_id):
                 self._open.release(lease_id)
-                self.try_next(request, failures.of_lease(request.model, problem))
+                self.try_next(request, failure, held=broken.held, relay=broken.relay)
             case BackingOff():
-                self.try_next(request, failures.of_lease(request.model, problem))
+                self.try_next(request, failure, held=broken.held, relay=broken.relay)
             case Reserving() | Counting():
                 request.taken_back = problem
             case Canceling():
@@ -131,7 +134,7 @@ class Calls:
             text = f"the engine host granted a variant of {granted.context_tokens} tokens, which does not fit"
             self._open.fail(request, EngineHostLost(text).problem)
             return
-        self._open.forget_broken_lease(request)
+        self._open.forget_broken_call(request)
         request.waited_s, request.waits_since = request.wait_s(self._open.now), None
         request.attempts.called(self._open.now)
         request.log.called(self._open.now)
@@ -245,7 +248,7 @@ class Calls:
         failure = failures.of_relay(request.model, event, state.held.lost)
         self._end_call(request, event, success=False, is_available=False)
         suspect = event.failure in {RelayFailure.BROKEN, RelayFailure.STALLED}
-        self._open.give_back(state.held, failure, suspect=suspect)
+        self._open.give_back(state.held, failure, suspect=suspect, relay=event)
         if request.broke_at is None:
             request.broke_at = len(request.attempts.failures)
         request.resumable = event.resumable if state.failure is None else Resumable.NO
@@ -323,7 +326,7 @@ class Calls:
             case NextModel(index=index, at=at):
                 attempts.move_to(index, keeps_others=failure.is_offline)
                 request.prompt_tokens, request.prefill_refused = None, False
-                self._open.forget_broken_lease(request)
+                self._open.forget_broken_call(request)
             case _ as unreachable:
                 assert_never(unreachable)
         if at <= self._open.now:

@@ -12,7 +12,15 @@ from gatewright.errors import Problem
 from gatewright.events import RelayEnded
 from gatewright.ids import CommandId, LeaseId, RequestId
 from gatewright.leases import AskLoads, CallResult, ReleaseLease
-from gatewright.requests import AwaitingCountLease, AwaitingLease, AwaitingLoads, BackingOff, Held, Request
+from gatewright.requests import (
+    AwaitingCountLease,
+    AwaitingLease,
+    AwaitingLoads,
+    BackingOff,
+    BrokenCall,
+    Held,
+    Request,
+)
 from gatewright.selection.failures import Failure
 from gatewright.selection.variants import Fits
 from gatewright.timers import Deadline, earliest
@@ -91,7 +99,13 @@ class OpenRequests:
         self.out.append(AskLoads(lease_id=lease_id, variants=engines))
 
     def give_back(
-        self, held: Held | None, failure: Failure | None = None, *, well: bool = False, suspect: bool = False
+        self,
+        held: Held | None,
+        failure: Failure | None = None,
+        *,
+        well: bool = False,
+        suspect: bool = False,
+        relay: RelayEnded | None = None,
     ) -> None:
         """Release a lease that was granted and is not lost, with what was learnt about the upstream.
 
@@ -100,6 +114,7 @@ class OpenRequests:
             failure: How the call failed.
             well: It did not.
             suspect: The connection broke.
+            relay: How the relay of the answer ended, if that had begun.
         """
         if held is None or held.lost is not None:
             return
@@ -107,6 +122,9 @@ class OpenRequests:
         retry_after_s = None
         if failure is not None:
             result, retry_after_s = failure.result, failure.retry_after_s
+        if suspect:
+            request = self.by_broken_lease[held.lease_id] = self.by_lease[held.lease_id]
+            request.broken_call = BrokenCall(held, relay)
         self.release(held.lease_id, suspect=suspect, result=result, retry_after_s=retry_after_s)
 
     def release(
@@ -118,21 +136,16 @@ class OpenRequests:
         retry_after_s: float | None = None,
     ) -> None:
         """Release a lease, granted or not."""
-        request = self.by_lease.pop(lease_id)
-        if suspect:
-            self.forget_broken_lease(request)
-            request.broken_lease = lease_id
-            self.by_broken_lease[lease_id] = request
+        del self.by_lease[lease_id]
         self.out.append(
             ReleaseLease(lease_id=lease_id, suspect=suspect, result=result, retry_after_s=retry_after_s)
         )
 
-    def forget_broken_lease(self, request: Request) -> None:
-        """Nothing more is to be heard of the lease whose connection broke."""
-        if request.broken_lease is not None:
-            del self.by_broken_lease[request.broken_lease]
-            request.broken_lease = None
-        request.taken_back = None
+    def forget_broken_call(self, request: Request) -> None:
+        """Why its connection broke is known, or does not matter any more."""
+        if request.broken_call is not None:
+            del self.by_broken_lease[request.broken_call.held.lease_id]
+        request.broken_call = request.taken_back = None
 
     # --- time
 
@@ -210,7 +223,7 @@ class OpenRequests:
     ) -> None:
         """Close the books on a request whose leases and commands are settled, and record it."""
         del self.by_id[request.request_id]
-        self.forget_broken_lease(request)
+        self.forget_broken_call(request)
         self._waiting.discard(request)
         self._alarms.discard(request)
         record = replies.record(

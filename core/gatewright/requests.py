@@ -30,6 +30,7 @@ from gatewright.call_log import CallLog
 from gatewright.choice import Choice
 from gatewright.config import ModelConfig
 from gatewright.errors import Problem
+from gatewright.events import RelayEnded
 from gatewright.ids import CommandId, LeaseId, RequestId
 from gatewright.leases import LeaseProgress
 from gatewright.selection.decision import Decision
@@ -198,6 +199,19 @@ class Canceling:
     failure: Failure | None = None
 
 
+@frozen
+class BrokenCall:
+    """A call whose connection broke, and whose lease was given back for it.
+
+    Attributes:
+        held: That lease.
+        relay: How the relay of its answer ended, if that had begun.
+    """
+
+    held: Held
+    relay: RelayEnded | None = None
+
+
 RequestState = (
     Received
     | Estimating
@@ -252,8 +266,8 @@ class Request:
         broke_at: Number of failures before the one that broke off an answer; None if none did.
         resumable: What can be done with that part.
         prefill_refused: The present model does not continue answers.
-        broken_lease: Given back because its connection broke, as long as the Fleet may still say why that was.
-        taken_back: Why the Fleet had taken that lease back, heard of while the next attempt was on its way.
+        broken_call: The last call, if its connection broke and the Fleet may still say why that was.
+        taken_back: Why the Fleet had taken its lease back, heard of while the next attempt was on its way.
         choice: How its model was or is being chosen; None where it named one.
         decision: What came of it.
         reserved_for: Model for which its cost is kept in the store, and what earlier calls had cost by then; None where
@@ -277,7 +291,7 @@ class Request:
     broke_at: int | None = None
     resumable: Resumable = Resumable.NO
     prefill_refused: bool = False
-    broken_lease: LeaseId | None = None
+    broken_call: BrokenCall | None = None
     taken_back: Problem | None = None
     choice: Choice | None = None
     decision: Decision | None = None

@@ -466,8 +466,16 @@ def test_that_an_engine_was_stopped_may_be_heard_of_after_its_connection_broke(p
     assert (release.lease_id, lease.lease_id) == (lid(1), lid(3))
     assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=problem)) == [
         ReleaseLease(lease_id=lid(3)),
-        SendProblem(request_id=rid("r"), problem=problem, headers=headers(1, 1000, variant=None)),
-        record(Outcome.FAILED, status=503, attempts=1, wait_s=1, total_s=2, problem=problem),
+        SendProblem(request_id=rid("r"), problem=problem, headers=headers(1, 1000)),
+        record(
+            Outcome.FAILED,
+            context_tokens=4096,
+            status=503,
+            attempts=1,
+            wait_s=1,
+            total_s=2,
+            problem=problem,
+        ),
     ]
     assert tester.gateway.stale == 0
 
@@ -479,7 +487,7 @@ def test_that_an_engine_was_stopped_may_be_heard_of_after_its_stream_broke():
     release, fail, ended = tester.tell(3, LeaseLost(lease_id=lid(1), problem=problem))
     assert release == ReleaseLease(lease_id=lease.lease_id)
     assert fail == FailStream(request_id=rid("r"), problem=problem)
-    assert ended.outcome is Outcome.BROKE_OFF
+    assert (ended.outcome, ended.context_tokens) == (Outcome.BROKE_OFF, 4096)
 
 
 def test_a_crash_that_is_heard_of_after_the_connection_broke_changes_nothing():
