@@ -17,7 +17,7 @@ pytestmark = pytest.mark.engine
 
 LONG_TOKENS = 3000
 """Some ten seconds of the slow model."""
-QUEUED_S = 3.0
+QUEUED_S = 8.0
 """Until a request that was sent waits in the queue."""
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -159,7 +159,7 @@ def test_a_full_queue_refuses_at_once(world: World) -> None:
             refusals = [
                 world.client.post(CHAT, world.body("slow", stream=stream)) for stream in (False, True)
             ]
-            assert time.monotonic() - began_at_s < 2
+            assert time.monotonic() - began_at_s < 5
         for answer in refusals:
             assert answer.status == 429
             assert json.loads(answer.body)["error"]["code"] == "rate_limit_exceeded"
@@ -175,7 +175,7 @@ def test_a_client_that_leaves_in_mid_stream_stops_the_engine_at_once(world: Worl
         pass
     began_at_s = time.monotonic()
     assert world.chat("slow").status == 200
-    assert time.monotonic() - began_at_s < 4, "its only slot was free again"
+    assert time.monotonic() - began_at_s < 8, "its only slot was free again"
 
 
 def test_a_client_that_leaves_while_it_waits_leaves_the_queue(world: World) -> None:
@@ -184,14 +184,14 @@ def test_a_client_that_leaves_while_it_waits_leaves_the_queue(world: World) -> N
         with world.client.connect() as connection:
             connection.sendall(world.client.request_bytes("POST", CHAT, body))
             wait_until(lambda: waiting(world) == 1, "it waits")
-        wait_until(lambda: waiting(world) == 0, "nobody waits", 4)
+        wait_until(lambda: waiting(world) == 0, "nobody waits", QUEUED_S)
 
 
 def test_a_client_that_leaves_in_mid_stream_ends_the_call_of_the_provider(world: World) -> None:
     world.provider.left.clear()
     with world.client.stream(CHAT, world.body("drip")) as stream:
         next(stream.events())
-    assert world.provider.left.wait(4)
+    assert world.provider.left.wait(10)
 
 
 def test_a_client_that_leaves_before_the_answer_ends_the_call_of_the_provider(world: World) -> None:
@@ -201,7 +201,7 @@ def test_a_client_that_leaves_before_the_answer_ends_the_call_of_the_provider(wo
     with world.client.connect() as connection:
         connection.sendall(world.client.request_bytes("POST", CHAT, body))
         wait_until(lambda: len(world.provider.requests) > asked, "the provider has it")
-    assert world.provider.left.wait(4)
+    assert world.provider.left.wait(10)
 
 
 def test_streams_run_side_by_side(world: World) -> None:

@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -33,6 +34,42 @@ def test_a_fixed_port_is_left_alone() -> None:
 def test_a_chosen_port_is_free(host: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", Ports().choose(host)))
+
+
+def test_a_port_is_none_that_an_outgoing_connection_may_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outgoing = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(module, "_OUTGOING_FILE", outgoing)
+    for known in ("25000\t60999\n", "", "a lot"):
+        outgoing.write_text(known)
+        chosen = [Ports().choose("127.0.0.1") for _ in range(50)]
+        assert all(20_000 <= port < (25_000 if known.startswith("25000") else 30_000) for port in chosen)
+        assert len(set(chosen)) > 25, "gateways side by side hardly ever choose the same"
+
+
+def test_where_outgoing_connections_take_any_port_the_system_chooses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outgoing = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(module, "_OUTGOING_FILE", outgoing)
+    outgoing.write_text("1024 65535")
+    asked: list[int] = []
+    monkeypatch.setattr(module, "_bind", lambda _, port: asked.append(port) or 5000)
+    assert Ports().choose("127.0.0.1") == 5000
+    assert asked == [0]
+
+
+def test_a_port_in_use_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        taken = other.getsockname()[1]
+        offers = iter([taken, taken, port])
+        monkeypatch.setattr(module, "_outgoing_ports", lambda: range(0))
+        monkeypatch.setattr(module.secrets, "choice", lambda _: next(offers))
+        assert Ports().choose("127.0.0.1") == port
 
 
 def test_no_two_engines_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_a_vanished_client_cancels_its_upstream(
                 sock.recv(1000)
             # The beginning of another request: that more is to be read must not hide that there is no reader.
             sock.sendall(b"GET /hea")
-        assert gone.wait(5), "the upstream's connection is closed"
+        assert gone.wait(15), "the upstream's connection is closed"
         wait_until(lambda: " canceled " in gateway.log, "the record")
 
 

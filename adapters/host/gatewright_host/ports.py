@@ -1,7 +1,11 @@
 """Free ports for engines, and their place in what is configured."""
 
+import contextlib
+import errno
+import secrets
 import socket
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
@@ -11,6 +15,9 @@ from gatewright.engines.spec import EngineSpec, ProcessSpec
 PLACEHOLDER: Final = "${PORT}"
 _LOOPBACK: Final = "127.0.0.1"
 _TRIES: Final = 20
+_CHOSEN_FROM: Final = range(20_000, 30_000)
+"""Below what systems give to outgoing connections by default, and below the node ports of Kubernetes."""
+_OUTGOING_FILE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @frozen
@@ -79,15 +86,47 @@ class Ports:
 
 
 def _free_port(host: str) -> int:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            _LOOPBACK if host == "localhost" else host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
+    """A port that can be listened on now, and that no outgoing connection will take before the engine listens."""
+    outgoing = _outgoing_ports()
+    for _ in range(_TRIES):
+        port = secrets.choice(_CHOSEN_FROM)
+        if port not in outgoing:
+            with contextlib.suppress(OSError):
+                return _bind(host, port)
+    return _bind(host, 0)  # the system's choice, which may be any connection's in the next moment
+
+
+def _bind(host: str, port: int) -> int:
+    """The port, if it is free, or a free one for 0.
+
+    Where the host is no address of this machine (a container's, say), a port that is free here is the best guess.
+
+    Raises:
+        OSError: It is not free, or no port is.
+    """
+    family, address = _address(host, port)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
             probe.bind(address)
-            return int(probe.getsockname()[1])
-    except (OSError, UnicodeError):
-        # Not an address of this machine (a container's, say): a port that is free here is the best guess.
-        with socket.socket() as probe:
-            probe.bind((_LOOPBACK, 0))
-            return int(probe.getsockname()[1])
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or host == _LOOPBACK:
+                raise
+            return _bind(_LOOPBACK, port)
+        return int(probe.getsockname()[1])
+
+
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    if host != "localhost":
+        with contextlib.suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            return found[0][0], found[0][4]
+    return socket.AF_INET, (_LOOPBACK, port)
+
+
+def _outgoing_ports() -> range:
+    """Ports that the system gives to connections (ip(7)); nothing where it does not say: elsewhere they begin at 32768."""
+    try:
+        first, last = _OUTGOING_FILE.read_text("ascii").split()
+        return range(int(first), int(last) + 1)
+    except (OSError, ValueError):
+        return range(0)
