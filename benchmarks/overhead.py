@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gatewright_host.ports import Ports
+
 BODY = b'{"model":"bench","messages":[{"role":"user","content":"How much does a gateway cost a request? Count it."}]}'
 REPLY = (
     '{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"bench","choices":[{"index":0,"message":'
@@ -67,17 +69,12 @@ models = {{ {{ name = "bench", engine = presets.engines.openai, connect = "http:
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def servers(log_level: str) -> Iterator[dict[str, int]]:
     """Run nginx as upstream and as proxy, and gw-server; ports by name."""
     directory = Path(tempfile.mkdtemp(prefix="gw-bench-"))
-    ports = {name: free_port() for name in ("upstream", "proxy", "bare", "gateway")}
+    free = Ports()
+    ports = {name: free.choose("127.0.0.1") for name in ("upstream", "proxy", "bare", "gateway")}
     (directory / "v1").mkdir()
     (directory / "v1" / "completions").write_text(EVENT * EVENTS + "data: [DONE]\n\n")
     (directory / "v1" / "short").write_text(EVENT + "data: [DONE]\n\n")

@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from overhead import BODY, GATEWRIGHT, REPLY, UPSTREAM, free_port, nginx, throughput, wait_for
+from overhead import BODY, GATEWRIGHT, REPLY, UPSTREAM, nginx, throughput, wait_for
 
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost
+from gatewright_host.ports import Ports
 from gatewright_host.state_dir import StateDir
 
 CONNECTIONS = (1, 32, 256)
@@ -36,7 +37,8 @@ NAMES = (ECHO, WSGI, ASYNC)
 def servers(workers: int, threads: int) -> Iterator[dict[str, int]]:
     """Run the upstream and all that is measured; ports by name."""
     directory = Path(tempfile.mkdtemp(prefix="gw-bench-"))
-    ports = {name: free_port() for name in ("upstream", *NAMES)}
+    free = Ports()
+    ports = {name: free.choose("127.0.0.1") for name in ("upstream", *NAMES)}
     shapes = {"gateway": ports[ASYNC], "upstream": ports["upstream"], "log_level": "warning"}
     for name in ("async", "wsgi"):
         # A state directory each: the one must not be the other's engine host.

@@ -104,21 +104,22 @@ class Calls:
         if not failures.is_stop(problem):
             return
         request.attempts.failures = request.attempts.failures[:-1]  # it was this one
-        failure = failures.of_lease(request.model, problem)
         match request.state:
             case AwaitingLease(lease_id=lease_id) | AwaitingCountLease(lease_id=lease_id):
                 self._open.release(lease_id)
-                self.try_next(request, failure, held=broken.held, relay=broken.relay)
             case BackingOff():
-                self.try_next(request, failure, held=broken.held, relay=broken.relay)
+                pass
             case Reserving() | Counting():
                 request.taken_back = problem
+                return
             case Canceling():
-                pass
+                return
             case Received() | Estimating() | AwaitingLoads() | Calling() | Relaying():
                 raise AssertionError(f"no attempt that follows a broken call is {request.state}")
             case _ as unreachable:
                 assert_never(unreachable)
+        failure = failures.of_lease(request.model, problem)
+        self.try_next(request, failure, held=broken.held, relay=broken.relay)
 
     def refused(self, request: Request, state: AwaitingLease, problem: Problem) -> None:
         """The Fleet has no engine for it, or no more."""

@@ -1,6 +1,5 @@
 """API keys of the store: what they may use, how often, for how much money and for how long, in all processes."""
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -209,6 +208,6 @@ def test_the_budget_of_a_key_ends(choosing: Choosing, owners: Mapping[str, Owner
     ]
     assert account["spent_usd"] == pytest.approx(2 * COST_USD)
     assert account["reserved_usd"] == 0
-    own = json.loads(someone.here.get("/api/key").body)
+    own = choosing.manage("GET", "/api/key", via=someone.here)
     assert [each["account"] for each in own["budgets"]] == [account["account"]]
     assert own["budgets"][0]["left_usd"] == account["left_usd"]

@@ -464,7 +464,7 @@ def test_that_an_engine_was_stopped_may_be_heard_of_after_its_connection_broke(p
     tester = GatewayTester().calling(PLAIN)
     release, lease = tester.failed(2)
     assert (release.lease_id, lease.lease_id) == (lid(1), lid(3))
-    assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=problem)) == [
+    assert tester.lost(2, problem, lid(1)) == [
         ReleaseLease(lease_id=lid(3)),
         SendProblem(request_id=rid("r"), problem=problem, headers=headers(1, 1000)),
         record(
@@ -484,7 +484,7 @@ def test_that_an_engine_was_stopped_may_be_heard_of_after_its_stream_broke():
     tester = GatewayTester().relaying(evolve(STREAM, continuable=True))
     _, lease = tester.relayed(3, RelayFailure.BROKEN, resumable=Resumable.CONTINUE)
     problem = EngineStopped("stopped").problem
-    release, fail, ended = tester.tell(3, LeaseLost(lease_id=lid(1), problem=problem))
+    release, fail, ended = tester.lost(3, problem, lid(1))
     assert release == ReleaseLease(lease_id=lease.lease_id)
     assert fail == FailStream(request_id=rid("r"), problem=problem)
     assert (ended.outcome, ended.context_tokens) == (Outcome.BROKE_OFF, 4096)
@@ -493,24 +493,17 @@ def test_that_an_engine_was_stopped_may_be_heard_of_after_its_stream_broke():
 def test_a_crash_that_is_heard_of_after_the_connection_broke_changes_nothing():
     tester = GatewayTester().calling(PLAIN)
     tester.failed(2)
-    assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=CRASHED)) == []
+    assert tester.lost(2, CRASHED, lid(1)) == []
     assert tester.gateway.stale == 0
     assert isinstance(tester.granted(3)[0], CallUpstream)
 
 
-def test_what_the_next_attempt_was_granted_is_not_taken_away_by_old_news():
+@pytest.mark.parametrize("meanwhile", [GatewayTester.granted, GatewayTester.gone])
+def test_old_news_of_a_broken_lease_touch_neither_the_next_call_nor_a_request_that_has_ended(meanwhile):
     tester = GatewayTester().calling(PLAIN)
     tester.failed(2)
-    tester.granted(3)
-    assert tester.tell(4, LeaseLost(lease_id=lid(1), problem=EngineStopped("stopped").problem)) == []
-    assert tester.gateway.stale == 1
-
-
-def test_news_of_a_broken_lease_come_too_late_for_a_request_that_has_ended():
-    tester = GatewayTester().calling(PLAIN)
-    tester.failed(2)
-    tester.gone(2)
-    assert tester.tell(2, LeaseLost(lease_id=lid(1), problem=EngineStopped("stopped").problem)) == []
+    meanwhile(tester, 3)
+    assert tester.lost(4, EngineStopped("stopped").problem, lid(1)) == []
     assert tester.gateway.stale == 1
 
 

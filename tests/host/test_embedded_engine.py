@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from gatewright_host.ports import Ports
 from tests.support.tiny_models import build_tiny_model
 
 pytest.importorskip("xllamacpp")
@@ -98,11 +99,6 @@ def roomy(start: Start, tiny_model: Path) -> Engine:
 @pytest.fixture(scope="module")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("models") / "slow.gguf", slow=True)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def user(content: str, **more: object) -> dict[str, object]:
@@ -327,7 +323,7 @@ def test_signals_end_it_while_it_generates(start: Start, tiny_model: Path, numbe
 
 
 def test_it_answers_503_while_it_loads_and_can_be_ended_then(start: Start, slow_model: Path):
-    port = free_port()
+    port = Ports().choose("127.0.0.1")
     engine = start("-m", slow_model, "--port", str(port), "-c", "32768")
     engine.port = port
     deadline = time.monotonic() + START_S

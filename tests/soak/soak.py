@@ -10,10 +10,7 @@ from typing import Final
 import psutil
 from attrs import define, field, frozen
 
-from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost
-from gatewright_host.host_status import HostStatus
-from gatewright_host.state_dir import StateDir
 from tests.faults.upstream import FaultUpstream
 from tests.soak.http import Connect, SoakClient
 from tests.soak.judging import Expected, Violation, judge
@@ -202,24 +199,18 @@ def _ask_engine(connect: Connect) -> None:
 
 def _all_are_attached(gateway: Gateway) -> bool:
     servers = len(gateway.workers()) if isinstance(gateway, GunicornGateway) else 1
-    return _status(gateway).holders >= servers
-
-
-def _status(gateway: Gateway) -> HostStatus:
-    state = StateDir.at(gateway.directory / "state")
-    with BlockingHostClient.connect(state, start=False, watch=True) as client:
-        return client.status()
+    return gateway.host_status().holders >= servers
 
 
 def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
-    status = _status(gateway)
+    status = gateway.host_status()
     engines = {report.pid for report in status.engines if report.pid is not None}
     named = {status.pid: "engine host", gateway.pid: "gw-server"}
     if isinstance(gateway, GunicornGateway):
         named[gateway.pid] = "gunicorn"
         named |= {worker.pid: f"worker {number}" for number, worker in enumerate(gateway.workers(), 1)}
     loads, strangers = {}, []
-    for process in _processes_of(gateway):
+    for process in gateway.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.pid in named:
                 loads[named[process.pid]] = load_of(process, frozenset({gateway.port}))
@@ -230,15 +221,5 @@ def _look(gateway: Gateway, upstream: FaultUpstream) -> Rest:
         strangers=tuple(strangers),
         leases=leases_of([report.engine for report in status.engines]),
         under_way=tuple(upstream.under_way),
-        left=left_in(StateDir.at(gateway.directory / "state"), named),
+        left=left_in(gateway.state, named),
     )
-
-
-def _processes_of(gateway: Gateway) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["environ", "status"]):
-        environ = process.info["environ"] or {}
-        is_ours = environ.get("XDG_RUNTIME_DIR") == str(gateway.directory)
-        if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found

@@ -22,6 +22,7 @@ import psutil
 
 from gatewright.fleet import EngineStatus
 from gatewright_host.host_client import BlockingHostClient
+from gatewright_host.host_status import HostStatus
 from gatewright_host.state_dir import StateDir
 
 START_S = 30.0
@@ -141,11 +142,29 @@ class Gateway:
                 found.append(process)
         return found
 
+    def processes(self) -> list[psutil.Process]:
+        """Everything that was started for this gateway and still runs: servers, engine host, engines."""
+        found = []
+        for process in psutil.process_iter(["environ", "status"]):
+            environ = process.info["environ"] or {}
+            is_ours = environ.get("XDG_RUNTIME_DIR") == str(self.directory)
+            if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    @property
+    def state(self) -> StateDir:
+        """Its state directory."""
+        return StateDir.at(self.directory / "state")
+
+    def host_status(self) -> HostStatus:
+        """What the engine host says of itself."""
+        with BlockingHostClient.connect(self.state, start=False, watch=True) as host:
+            return host.status()
+
     def engine_statuses(self, *models: str) -> list[EngineStatus]:
         """Engines of these models, as the engine host sees them."""
-        state = StateDir.at(self.directory / "state")
-        with BlockingHostClient.connect(state, start=False, watch=True) as host:
-            found = [report.engine for report in host.status().engines]
+        found = [report.engine for report in self.host_status().engines]
         return [engine for engine in found if engine.model in models]
 
     def request(

@@ -13,7 +13,6 @@ import psutil
 
 from gatewright_host.host_client import BlockingHostClient
 from gatewright_host.host_protocol import HostLost
-from gatewright_host.state_dir import StateDir
 from tests.support.gateway import START_S, Gateway, wait_until
 
 GUNICORN = Path(sys.executable).with_name("gunicorn")
@@ -90,25 +89,10 @@ class GunicornGateway(Gateway):
         except OSError:  # it ends: the next look tells why
             return False
 
-    @property
-    def state(self) -> StateDir:
-        """The engine host's directory."""
-        return StateDir.at(self.directory / "state")
-
     def workers(self) -> list[psutil.Process]:
         """The worker processes, oldest first."""
         found = psutil.Process(self.pid).children()
         return sorted(found, key=lambda process: process.create_time())
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that was started for this gateway and still runs: gunicorn, engine host, engines."""
-        found = []
-        for process in psutil.process_iter(["environ", "status"]):
-            environ = process.info["environ"] or {}
-            is_ours = environ.get("XDG_RUNTIME_DIR") == str(self.directory)
-            if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
 
     def host(self) -> psutil.Process | None:
         """The engine host's process, if one runs."""

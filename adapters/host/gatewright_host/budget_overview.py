@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import evolve
 
-from gatewright.accounting.budgets import is_counted, key_account, key_of
+from gatewright.accounting.budgets import charges_of, is_counted, key_account, key_of
 from gatewright.accounting.keys import StoredKey, is_configured_key
 from gatewright.accounting.spending import BudgetConfig, BudgetScope
 from gatewright_host.store.vocabulary import BudgetUse
@@ -33,13 +33,7 @@ def budget_overview(
         is_gone = key_id is not None and key_id not in names and not is_configured_key(key_id)
         name = names.get(key_id or "", "")
         found[use.account] = evolve(use, configured=is_live and not is_gone, key_name=name)
-    for budget in budgets or ():
-        if budget.scope is BudgetScope.EVERYONE and budget.name not in found:
-            found[budget.name] = BudgetUse(
-                account=budget.name,
-                limit_usd=budget.limit_usd,
-                window=budget.window,
-                hard=budget.hard,
-                warn_at=budget.warn_at,
-            )
+    of_everyone = [budget for budget in budgets or () if budget.scope is BudgetScope.EVERYONE]
+    for charge in charges_of(of_everyone, model=""):
+        found.setdefault(charge.account, BudgetUse.untouched(charge))
     return sorted(found.values(), key=lambda use: (not use.configured, use.account))

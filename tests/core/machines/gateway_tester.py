@@ -23,6 +23,7 @@ from gatewright.events import (
     Woke,
 )
 from gatewright.gateway import Gateway
+from gatewright.ids import LeaseId
 from gatewright.leases import LeaseEngine, LeaseGranted, LeaseLost, LeaseProgress, LeaseRefused
 from gatewright.selection.beliefs import Chance
 from tests.core.machines.build import PATH, config, rid
@@ -87,8 +88,8 @@ class GatewayTester:
     def refused(self, now: float, problem: Problem) -> list[GatewayCommand]:
         return self.tell(now, LeaseRefused(lease_id=self.lease_id, problem=problem))
 
-    def lost(self, now: float, problem: Problem) -> list[GatewayCommand]:
-        return self.tell(now, LeaseLost(lease_id=self.lease_id, problem=problem))
+    def lost(self, now: float, problem: Problem, lease_id: LeaseId | None = None) -> list[GatewayCommand]:
+        return self.tell(now, LeaseLost(lease_id=lease_id or self.lease_id, problem=problem))
 
     def progress(self, now: float, **facts: Any) -> list[GatewayCommand]:
         return self.tell(now, LeaseProgress(lease_id=self.lease_id, **facts))

@@ -63,24 +63,12 @@ def show_own(asked: Asking) -> Reply:
     charges = charges_of(own, model="", key=key)
     uses = asked.written_store.budget_use([charge.account for charge in charges]) if charges else ()
     used = {use.account: use for use in uses}
-    budgets = [
-        used.get(
-            charge.account,
-            BudgetUse(
-                account=charge.account,
-                limit_usd=charge.limit_usd,
-                window=charge.window,
-                hard=charge.hard,
-                warn_at=charge.warn_at,
-            ),
-        )
-        for charge in charges
-    ]
+    budgets = [used.get(charge.account, BudgetUse.untouched(charge)) for charge in charges]
     book = asked.find_office().keeper.key_book
     stored = next((each for each in book.keys if each.id == key.key_id), None)
-    shown = rights_to_plain(key) if stored is None else key_to_plain(stored)
-    shown["budgets"] = [budget_document(evolve(use, key_name=key.name)) for use in budgets]
-    return Reply(document={"object": "key", **shown})
+    document = {"object": "key", **rights_to_plain(key)} if stored is None else _shown(stored)
+    document["budgets"] = [budget_document(evolve(use, key_name=key.name)) for use in budgets]
+    return Reply(document=document)
 
 
 def _check_admins(asked: Asking, keys: Sequence[KeyRequest]) -> None:

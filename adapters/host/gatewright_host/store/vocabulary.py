@@ -3,7 +3,7 @@
 from attrs import field, frozen
 
 from gatewright.accounting.outcomes import Feedback, ModelOutcome
-from gatewright.accounting.spending import Window
+from gatewright.accounting.spending import Charge, Window
 from gatewright.commands import RecordRequest
 
 
@@ -73,6 +73,21 @@ class BudgetUse:
     ends_s: float = 0.0
     configured: bool = True
     key_name: str = ""
+
+    @classmethod
+    def untouched(cls, charge: Charge) -> "BudgetUse":
+        """Of an account on which nothing was charged yet.
+
+        Args:
+            charge: What a request would be charged to.
+        """
+        return cls(
+            account=charge.account,
+            limit_usd=charge.limit_usd,
+            window=charge.window,
+            hard=charge.hard,
+            warn_at=charge.warn_at,
+        )
 
     @property
     def left_usd(self) -> float:
