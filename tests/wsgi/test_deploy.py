@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.gateway import Gateway, model_lua, wait_until
 from tests.support.gunicorn import GUNICORN, GunicornGateway
+from tests.wsgi.test_workers import served_by
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CONF = DEPLOY / "gunicorn.conf.py"
@@ -83,6 +84,9 @@ def test_gunicorn_runs_by_its_unit_and_configuration(tiny_model: Path) -> None:
         reload(gateway, "gatewright-wsgi.service")
         wait_until(lambda: gateway.log.count("Booting worker") == 4, "new workers")
         assert gateway.chat("tiny")[0] == 200
+        # A worker says that it boots before it reads the configuration: it is there once it answers.
+        wait_until(lambda: gateway.log.count("Worker exiting") == 2, "the old ones are gone")
+        assert len(served_by(gateway)) == 2
         gateway.config.write_text("server = {")
         with pytest.raises(subprocess.CalledProcessError):
             reload(gateway, "gatewright-wsgi.service")
